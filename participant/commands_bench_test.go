@@ -1,6 +1,7 @@
 package participant_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/grpc"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
@@ -20,10 +25,25 @@ import (
 // the answers. Both ends count.
 func BenchmarkCommands(b *testing.B) {
 	for _, inFlight := range []int{1, 64, 256} {
-		b.Run(fmt.Sprintf("stream/inflight=%d", inFlight), func(b *testing.B) { benchmarkStream(b, inFlight) })
+		b.Run(fmt.Sprintf("stream/inflight=%d", inFlight), func(b *testing.B) { benchmarkStream(b, inFlight, "") })
 	}
 	for _, inFlight := range []int{1, 64} {
 		b.Run(fmt.Sprintf("unary/inflight=%d", inFlight), func(b *testing.B) { benchmarkUnary(b, inFlight) })
+	}
+}
+
+// BenchmarkTracedCommands is BenchmarkCommands in a process that records spans.
+func BenchmarkTracedCommands(b *testing.B) {
+	provider, propagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
+	defer otel.SetTracerProvider(provider)
+	defer otel.SetTextMapPropagator(propagator)
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(tracetest.NewNoopExporter(), sdktrace.WithMaxQueueSize(1<<16))))
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	for name, parent := range map[string]string{
+		"unsampled": traceparent[:len(traceparent)-1] + "0", "sampled": traceparent,
+	} {
+		b.Run("stream/"+name, func(b *testing.B) { benchmarkStream(b, 64, parent) })
 	}
 }
 
@@ -47,7 +67,8 @@ func commandOf(b *testing.B, number uint64) *treatyv1.StreamedCommand {
 	return c
 }
 
-func benchmarkStream(b *testing.B, inFlight int) {
+func benchmarkStream(b *testing.B, inFlight int, parent string) {
+	b.Helper()
 	stream, err := treatyv1.NewParticipantServiceClient(benchmarked(b)).StreamCommands(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -96,7 +117,7 @@ func benchmarkStream(b *testing.B, inFlight int) {
 			one := &treatyv1.StreamedCommand{
 				Number: uint64(sent), Method: c.Method, CommandId: c.CommandId, Direction: c.Direction, Attempt: 1,
 				SagaStartMicros: c.SagaStartMicros, RequestDigest: c.RequestDigest, TimeoutMicros: c.TimeoutMicros,
-				Request: c.Request,
+				Traceparent: parent, Request: c.Request,
 			}
 			message.Commands = append(message.Commands, one)
 		}
@@ -114,12 +135,13 @@ func benchmarkStream(b *testing.B, inFlight int) {
 	if err := stream.CloseSend(); err != nil {
 		b.Fatal(err)
 	}
-	if _, err := stream.Recv(); err != io.EOF { //nolint:errorlint // gRPC returns it as it is.
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		b.Fatal(err)
 	}
 }
 
 func benchmarkUnary(b *testing.B, inFlight int) {
+	b.Helper()
 	connection := benchmarked(b)
 	c := commandOf(b, 1)
 	b.ReportAllocs()

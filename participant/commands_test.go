@@ -148,14 +148,16 @@ func sendUnary(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.Str
 		participant.SagaKey, saga, participant.CommandIDKey, c.GetCommandId(), participant.DirectionKey, direction,
 		participant.AttemptKey, strconv.Itoa(int(c.GetAttempt())),
 		participant.EpochKey, strconv.FormatUint(greeting.GetEpoch(), 10), participant.ScopeKey, greeting.GetScope())
+	var more []string
 	for key, value := range map[string]string{
 		participant.RequestDigestKey: c.GetRequestDigest(), "traceparent": c.GetTraceparent(),
 		"tracestate": c.GetTracestate(),
 	} {
 		if value != "" {
-			ctx = metadata.AppendToOutgoingContext(ctx, key, value)
+			more = append(more, key, value)
 		}
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, more...)
 	if start := c.GetSagaStartMicros(); start != 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, participant.StartKey, strconv.FormatInt(start, 10))
 	}
@@ -176,6 +178,9 @@ func sendUnary(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.Str
 func sendStreamed(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.StreamedCommand) outcome {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// What the call of the stream carries itself is not the commands'.
+	ctx = metadata.AppendToOutgoingContext(ctx, participant.StartKey, "1", participant.RequestDigestKey, "x",
+		"treaty-other", "x", "traceparent", strings.Replace(traceparent, "4b", "77", 1), "tracestate", "x=y")
 	commands, err := testkit.OpenCommands(ctx, connection, testkit.Greeting())
 	if err == nil {
 		var answer *treatyv1.StreamedAnswer
@@ -287,7 +292,7 @@ func TestBothWays(t *testing.T) {
 			defer cancel()
 			<-child.Done()
 			return nil, errors.New("interrupted")
-		}, change: func(c *treatyv1.StreamedCommand) { c.TimeoutMicros = 20e3 }, code: codes.DeadlineExceeded},
+		}, change: func(c *treatyv1.StreamedCommand) { c.TimeoutMicros = 500e3 }, code: codes.DeadlineExceeded},
 		{name: "an accepted command", change: func(c *treatyv1.StreamedCommand) {
 			c.Method, c.Request = identityv1.IdentityService_InspectPassport_FullMethodName[1:], nil
 		}, handler: failing(participant.Pending(time.Minute))},
@@ -443,6 +448,20 @@ func (p *probed) GetCustomer(ctx context.Context, _ *customerv1.GetCustomerReque
 	return &customerv1.Customer{Name: "customers/2"}, nil
 }
 
+// ListCustomers isn't a command.
+func (p *probed) ListCustomers(
+	ctx context.Context, _ *customerv1.ListCustomersRequest,
+) (*customerv1.ListCustomersResponse, error) {
+	p.called(ctx, "")
+	return &customerv1.ListCustomersResponse{}, nil
+}
+
+// CloseCustomer isn't a command.
+func (p *probed) CloseCustomer(ctx context.Context, _ *customerv1.CloseCustomerRequest) (*customerv1.Customer, error) {
+	p.called(ctx, "")
+	return &customerv1.Customer{}, nil
+}
+
 func (p *probed) InspectPassport(
 	ctx context.Context, _ *identityv1.InspectPassportRequest,
 ) (*identityv1.PassportInspected, error) {
@@ -469,6 +488,9 @@ func TestOnlyCommandsAreStreamed(t *testing.T) {
 		if got.Code != codes.Unimplemented || got.mark() != "attempt" {
 			t.Errorf("%s: got %v", method, got)
 		}
+	}
+	if saw := p.end(); saw.Method != "" {
+		t.Errorf("%s was called", saw.Method)
 	}
 }
 

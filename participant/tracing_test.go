@@ -283,7 +283,7 @@ func spansOf(ended []sdktrace.ReadOnlySpan) []span {
 		}
 		attributes := make(map[string]string)
 		for _, a := range s.Attributes() {
-			attributes[string(a.Key)] = a.Value.Emit()
+			attributes[string(a.Key)] = a.Value.String()
 		}
 		if attributes["server.port"] != "" {
 			attributes["server.port"] = "set"

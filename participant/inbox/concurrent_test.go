@@ -106,14 +106,23 @@ func TestKilled(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "service.db") // Not in the child: a killed process removes nothing.
 	const rounds = 8
+	var answered []string
 	for round := range rounds {
-		runAndKill(t, path, round)
+		answered = append(answered, runAndKill(t, path, round)...)
 	}
-	db := open(t, path).db
-	t.Logf("%d kills, %d executed commands, no violation", rounds, audit(t, db))
+	s := open(t, path)
+	// Whatever was answered is stored, also if the process was killed at once.
+	for _, id := range answered {
+		if len(s.effects(t, id)) == 0 {
+			t.Errorf("%s was answered as executed, and has no effect", id)
+		}
+	}
+	t.Logf("%d kills, %d executed commands, %d answers, no violation", rounds, audit(t, s.db), len(answered))
 }
 
-func runAndKill(t *testing.T, path string, round int) {
+// runAndKill runs the service and kills it after a random number of answers. It returns the commands that were answered
+// as executed.
+func runAndKill(t *testing.T, path string, round int) (executed []string) {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestKilled$")
 	child.Env = append(os.Environ(), "INBOX_TEST_DB="+path, fmt.Sprintf("INBOX_TEST_ROUND=%d", round))
@@ -124,11 +133,14 @@ func runAndKill(t *testing.T, path string, round int) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The process is killed after a random number of answers.
 	lines := bufio.NewScanner(out)
-	for n := rand.IntN(60) + 5; n > 0 && lines.Scan(); n-- {
-		if !strings.HasPrefix(lines.Text(), "answered") {
+	for n := rand.IntN(200) + 5; n > 0 && lines.Scan(); n-- {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 4 || fields[0] != "answered" {
 			t.Fatalf("the service said %q", lines.Text())
+		}
+		if fields[3] == "changed" {
+			executed = append(executed, fields[1])
 		}
 	}
 	if err := child.Process.Kill(); err != nil {
@@ -136,25 +148,32 @@ func runAndKill(t *testing.T, path string, round int) {
 	}
 	_, _ = io.Copy(io.Discard, out)
 	_ = child.Wait()
+	return executed
 }
 
+// workUntilKilled handles the commands of many callers at the same time, so that batches are killed.
 func workUntilKilled(t *testing.T, path string) {
 	s := open(t, path)
-	for n := 0; ; n++ {
-		// Some of the commands repeat those of the previous process.
-		id := fmt.Sprintf("sagas/k%s-%d/steps/1", os.Getenv("INBOX_TEST_ROUND"), n/2)
-		if n%7 == 0 {
-			id = fmt.Sprintf("sagas/k0-%d/steps/1", n)
-		}
-		var wg sync.WaitGroup
-		for _, d := range []participant.Direction{participant.Action, participant.Compensation, participant.Action} {
-			wg.Go(func() {
-				if n%3 != 0 || d == participant.Action {
-					_, _ = s.call(t.Context(), id, call{direction: d})
-					fmt.Println("answered", id)
+	const callers = 12
+	var all sync.WaitGroup
+	for caller := range callers {
+		all.Go(func() {
+			for n := caller; ; n += callers {
+				// Some of the commands repeat those of the previous process.
+				id := fmt.Sprintf("sagas/k%s-%d/steps/1", os.Getenv("INBOX_TEST_ROUND"), n/2)
+				if n%7 == 0 {
+					id = fmt.Sprintf("sagas/k0-%d/steps/1", n)
 				}
-			})
-		}
-		wg.Wait()
+				for _, d := range []participant.Direction{
+					participant.Action, participant.Compensation, participant.Action,
+				} {
+					if n%3 != 0 || d == participant.Action {
+						reply, err := s.call(t.Context(), id, call{direction: d})
+						fmt.Println("answered", id, d, describe(reply, err))
+					}
+				}
+			}
+		})
 	}
+	all.Wait()
 }

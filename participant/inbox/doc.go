@@ -38,6 +38,10 @@
 // Complete or Refuse, and a participant.Completer reports the outcome to the orchestrator. If that fails, the
 // orchestrator sends the command again, and Handle answers with what Complete or Refuse stored.
 //
+// # Throughput
+//
+// Commands that wait at the same moment share one transaction and one commit: see docs/participants.md.
+//
 // # The ledger
 //
 // What the inbox stores is also the service's ledger: one row for each command and direction, in the order of their
@@ -47,6 +51,5 @@
 //
 // The inbox covers effects in its own database, through the handler's [Tx]. It notices a handler that writes to this
 // database in another way; see [Handle]. An effect elsewhere, such as a call to a third party, can't be noticed. It
-// needs an idempotency key; see the example service services/identity. The inbox never calls the orchestrator and
-// starts no goroutines.
+// needs an idempotency key; see the example service services/identity. The inbox never calls the orchestrator.
 package inbox

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"log/slog"
 	"reflect"
@@ -26,6 +25,10 @@ import (
 // the statement comes from a handler. It is only looked at if something is wrong already, or about to be committed.
 type guard struct {
 	running atomic.Pointer[execution] // The handler that runs.
+
+	// strays counts the handlers that run although their transactions were taken from them. All that they do to the
+	// database is refused.
+	strays atomic.Int32
 }
 
 // execution is one handler that runs.
@@ -94,28 +97,50 @@ func (e *misuseError) GRPCStatus() *status.Status { return e.status }
 // slowHandler is how long a handler may run without being reported when its call ends meanwhile.
 const slowHandler = 500 * time.Millisecond
 
-// run runs a handler in a transaction, after the savepoint treaty_handler. If it returns an error, the handler's effect
-// must not be committed.
-func (i *Inbox) run(ctx context.Context, sqlTx *sql.Tx, handlerName string, handler run) ([]byte, error) {
-	if _, err := sqlTx.ExecContext(ctx, `SAVEPOINT treaty_handler`); err != nil {
-		return nil, unavailable("setting a savepoint", err)
-	}
+// run runs a handler in a transaction, after a savepoint. If it returns an error, the handler's effect must not be
+// committed.
+func (i *Inbox) run(ctx context.Context, u *unit, handlerName string, handler run) ([]byte, error) {
 	e := &execution{handler: handlerName}
+	u.execution, u.tx = e, &Tx{tx: u.handlers, handler: handlerName}
+	if u.batch == nil {
+		if err := u.mark(ctx); err != nil {
+			return nil, err
+		}
+	} else {
+		u.tx.shared, u.tx.mark = !u.first, u.mark // Not every handler executes statements.
+	}
 	start := time.Now()
-	answer, err := i.guard.run(e, &Tx{tx: sqlTx, handler: handlerName}, handler)
+	answer, err := i.guard.runIn(u, handler)
 	if ctx.Err() != nil && time.Since(start) >= slowHandler {
 		slog.ErrorContext(ctx, "a call ended while its handler ran, which kept all other commands waiting: a handler "+
 			"runs statements through its tx, and waits neither for the *sql.DB nor for other services",
 			"handler", handlerName, "ran", time.Since(start), "error", ctx.Err())
 	}
-	if err := e.check(ctx, sqlTx, err); err != nil {
+	if err := e.check(ctx, u, err); err != nil {
 		return nil, err
 	}
 	return answer, nil
 }
 
+// runIn runs a handler, and limits its time if others wait for it.
+func (g *guard) runIn(u *unit, handler run) ([]byte, error) {
+	if u.batch == nil {
+		return g.run(u.execution, u.tx, handler)
+	}
+	c := u.batch.committer
+	defer func() {
+		if u.first || c.unwatch(u) {
+			c.check(u)
+		}
+	}()
+	if !u.first {
+		c.watch(u)
+	}
+	return g.run(u.execution, u.tx, handler)
+}
+
 // check returns the error of a handler that returned err.
-func (e *execution) check(ctx context.Context, sqlTx *sql.Tx, err error) error {
+func (e *execution) check(ctx context.Context, u *unit, err error) error {
 	m := e.mistake.Load()
 	switch {
 	case m != nil && *m == mistakeRollback && ctx.Err() != nil:
@@ -126,6 +151,8 @@ func (e *execution) check(ctx context.Context, sqlTx *sql.Tx, err error) error {
 		return misused(e.handler, mistakeTimeout, err)
 	case ctx.Err() != nil && err == nil:
 		return ctx.Err()
+	case u.lost:
+		return misused(e.handler, mistakeRollback, err)
 	case !e.rolledBack.Load():
 		return err
 	case ctx.Err() == nil && hasNoStatus(err):
@@ -135,7 +162,7 @@ func (e *execution) check(ctx context.Context, sqlTx *sql.Tx, err error) error {
 		return err
 	}
 	// Was it the handler's own transaction?
-	if _, lost := sqlTx.ExecContext(context.WithoutCancel(ctx), `RELEASE treaty_handler`); lost != nil {
+	if lost := u.alive(ctx); lost != nil {
 		return misused(e.handler, mistakeRollback, errors.Join(lost, err))
 	}
 	return err
@@ -150,18 +177,33 @@ func hasNoStatus(err error) bool {
 
 func (g *guard) run(e *execution, tx *Tx, handler run) ([]byte, error) {
 	g.running.Store(e)
-	defer g.running.Store(nil)
+	defer g.running.CompareAndSwap(e, nil)
 	defer tx.end()
 	return e.call(handler, tx)
 }
 
+// disown says that a handler that runs doesn't have a transaction any more.
+func (g *guard) disown(e *execution) {
+	g.strays.Add(1)
+	g.running.CompareAndSwap(e, nil)
+}
+
+// idle reports whether no handler runs.
+func (g *guard) idle() bool { return g.running.Load() == nil && g.strays.Load() == 0 }
+
+// made notes a mistake of the handler that runs. If there are strays, it may be one of theirs, which run again.
+func (g *guard) made(m mistake) {
+	if e := g.running.Load(); e != nil && g.strays.Load() == 0 {
+		e.made(m)
+	}
+}
+
 // busy is called when a statement waits for a lock of the database. It reports whether to wait on.
 func (g *guard) busy() bool {
-	e := g.running.Load()
-	if e == nil || origin() != fromHandler {
+	if g.idle() || origin() != fromHandler {
 		return true
 	}
-	e.made(mistakeWait)
+	g.made(mistakeWait)
 	return false
 }
 
@@ -174,11 +216,10 @@ func (g *guard) timedOut() {
 
 // committing is called before a commit. It reports whether to commit.
 func (g *guard) committing() bool {
-	e := g.running.Load()
-	if e == nil || origin() == fromElsewhere {
+	if g.idle() || origin() == fromElsewhere {
 		return true
 	}
-	e.made(mistakeCommit)
+	g.made(mistakeCommit)
 	return false
 }
 
@@ -199,11 +240,14 @@ func (g *guard) rolledBack() {
 
 // nested returns an error if the inbox is called by a handler.
 func (g *guard) nested() error {
-	e := g.running.Load()
-	if e == nil || origin() == fromElsewhere {
+	if g.idle() || origin() == fromElsewhere {
 		return nil
 	}
-	return misused(e.handler, mistakeNested, nil)
+	name := "a handler"
+	if e := g.running.Load(); e != nil {
+		name = e.handler
+	}
+	return misused(name, mistakeNested, nil)
 }
 
 // statementOrigin is where a statement comes from.

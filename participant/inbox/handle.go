@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -26,7 +25,8 @@ import (
 )
 
 // Handle runs a handler in a transaction and commits its effect together with its answer, at most once for the command
-// id and direction in ctx. The handler must write through tx only. What it returns decides the verdict:
+// id and direction in ctx. The handler must write through tx only. It may run more than once, and only its last run
+// counts: all that the others wrote through tx is rolled back. What it returns decides the verdict:
 //
 //   - A reply: the effect and the reply are committed.
 //   - A refusal, which is a status that refuses (see participant.IsRefusal and the contract's outcomes): the effect is
@@ -67,6 +67,11 @@ import (
 //
 // An action and its compensation that arrive at the same time are handled one after the other. A call that isn't made
 // for a saga runs the handler in a transaction and stores nothing.
+//
+// Commands that wait at the same moment share a transaction, in which their handlers run one after the other, and are
+// answered when it is committed. If it is rolled back, each runs again alone. A handler that takes longer than
+// Options.HandlerBudget while others wait for the commit loses it and runs again, and its method's handlers run alone
+// from then on. While others wait for the commit, the end of ctx doesn't interrupt a statement.
 //
 // Errors are gRPC statuses. If the database fails, also at the commit, the status is UNAVAILABLE: it is unknown whether
 // the command was executed, and the next attempt finds out.
@@ -161,82 +166,109 @@ func (h *handling) handle(ctx context.Context, handler run) (answer []byte, err 
 
 // tryHandle handles the call, unless the scope's epoch has to be raised before.
 func (h *handling) tryHandle(ctx context.Context, handler run) (answer []byte, raise bool, err error) {
-	tx, done, err := h.inbox.ledger.begin(ctx, h.inbox.db, h.command.CommandID)
+	work := func(u *unit) conclusion { return h.conclude(ctx, u, handler) }
+	var done conclusion
+	if h.inSaga {
+		done = h.inbox.transact(ctx, h.command.CommandID, h.method, work)
+	} else {
+		done = h.inbox.alone(ctx, "", work)
+	}
+	if done.verdict != "" {
+		h.verdict = done.verdict
+		h.report(ctx)
+	}
+	return done.answer, done.raise, done.err
+}
+
+// transact does work in a transaction, and commits it if it is to be kept. The transaction may be shared with other
+// calls. Then work may be done more than once, and only the last time counts.
+func (i *Inbox) transact(ctx context.Context, commandID, method string, work func(*unit) conclusion) conclusion {
+	if c := i.ledger.together(i.db); c != nil {
+		if done, ok := c.handle(ctx, member{method: method, budget: i.options.HandlerBudget, work: work}); ok {
+			return done
+		}
+	}
+	return i.alone(ctx, commandID, work)
+}
+
+// alone does work in a transaction of its own, and commits it if it is to be kept.
+func (i *Inbox) alone(ctx context.Context, commandID string, work func(*unit) conclusion) conclusion {
+	tx, done, err := i.ledger.begin(ctx, i.db, commandID)
 	if err != nil {
-		return nil, false, unavailable("beginning a transaction", err)
+		return failed(unavailable("beginning a transaction", err))
 	}
 	defer done()
 	// This also runs if the handler panics. After the commit it does nothing.
 	defer func() { _ = rollback(tx) }()
-
-	if !h.inSaga {
-		if answer, err = h.inbox.run(ctx, tx, handlerName(h.method, h.command), handler); err != nil {
-			return nil, false, err
+	made := work(&unit{querier: tx, handlers: tx, savepoint: ownSavepoint})
+	if made.keep {
+		if err := commit(tx); err != nil {
+			return failed(err)
 		}
-		return answer, false, commit(tx)
 	}
-	known, err := h.inbox.ledger.look(ctx, tx, h.command)
-	if err != nil {
-		return nil, false, unavailable("looking the command up", err)
-	}
-	if h.command.Scope != "" && h.command.Epoch > known.epoch {
-		return nil, true, nil
-	}
-	answer, err = h.decide(ctx, tx, known, handler)
-	if h.verdict != "" {
-		h.report(ctx)
-	}
-	return answer, false, err
+	return made
 }
 
-// decide finds the verdict and acts on it. It leaves the verdict empty if nothing was committed.
-func (h *handling) decide(ctx context.Context, tx *sql.Tx, known seen, handler run) ([]byte, error) {
+// conclude decides about the call in a transaction.
+func (h *handling) conclude(ctx context.Context, u *unit, handler run) conclusion {
+	if !h.inSaga {
+		answer, err := h.inbox.run(ctx, u, handlerName(h.method, h.command), handler)
+		return conclusion{answer: answer, err: err, keep: err == nil}
+	}
+	known, err := h.inbox.ledger.look(ctx, u, h.command)
+	if err != nil {
+		return failed(u.lose(unavailable("looking the command up", err)))
+	}
+	if h.command.Scope != "" && h.command.Epoch > known.epoch {
+		return conclusion{raise: true}
+	}
+	return h.decide(ctx, u, known, handler)
+}
+
+// decide finds the verdict and acts on it.
+func (h *handling) decide(ctx context.Context, u *unit, known seen, handler run) conclusion {
 	before := known.in(h.command.Direction)
 	other := known.other(h.command, h.method)
 	undone := h.command.Direction == participant.Action && known.compensation != nil
 	switch {
 	case h.command.Epoch < known.epoch:
-		h.verdict = Stale
-		return nil, stale(h.command.CommandID, h.command.Epoch, known.epoch)
+		return conclusion{verdict: Stale, err: stale(h.command.CommandID, h.command.Epoch, known.epoch)}
 	case other != nil:
-		h.verdict = OtherRequest
-		return nil, otherRequest(h.command, other)
+		return conclusion{verdict: OtherRequest, err: otherRequest(h.command, other)}
 	case before != nil:
-		return h.repeat(ctx, tx, before, undone)
+		return h.repeat(ctx, u, before, undone)
 	case undone:
-		return nil, h.store(ctx, tx, RefusedLate, nil, compensatedBefore(h.command))
+		return h.store(ctx, u, RefusedLate, nil, compensatedBefore(h.command))
 	case known.purged(h.command):
-		h.verdict = Purged
-		return nil, purgedBefore(h.command)
+		return conclusion{verdict: Purged, err: purgedBefore(h.command)}
 	case h.command.Direction == participant.Compensation && !known.hasEffect():
-		return nil, h.store(ctx, tx, NullCompensated, nil, nil)
+		return h.store(ctx, u, NullCompensated, nil, nil)
 	default:
-		return h.execute(ctx, tx, handler)
+		return h.execute(ctx, u, handler)
 	}
 }
 
 // repeat answers a duplicate. An action that was compensated is refused, whatever it was answered before.
-func (h *handling) repeat(ctx context.Context, tx *sql.Tx, before *entry, undone bool) ([]byte, error) {
-	if err := h.inbox.ledger.duplicate(ctx, tx, h.command); err != nil {
-		return nil, unavailable("counting a duplicate", err)
+func (h *handling) repeat(ctx context.Context, u *unit, before *entry, undone bool) conclusion {
+	u.storing = true
+	if err := h.inbox.ledger.duplicate(ctx, u, h.command); err != nil {
+		return failed(u.lose(unavailable("counting a duplicate", err)))
 	}
-	if err := commit(tx); err != nil {
-		return nil, err
-	}
-	h.verdict = Duplicate
+	done := conclusion{verdict: Duplicate, keep: true}
 	switch {
 	case undone:
 		if before.verdict != RefusedLate {
-			h.verdict = RefusedLate
+			done.verdict = RefusedLate
 		}
-		return nil, participant.Settle(compensatedBefore(h.command))
+		done.err = participant.Settle(compensatedBefore(h.command))
 	case before.verdict == Accepted:
-		return nil, participant.Pending(before.wait())
+		done.err = participant.Pending(before.wait())
 	case before.refused():
-		return nil, participant.Settle(before.refusal())
+		done.err = participant.Settle(before.refusal())
 	default:
-		return before.answer, nil
+		done.answer = before.answer
 	}
+	return done
 }
 
 // compensatedBefore refuses an action whose compensation has arrived.
@@ -275,47 +307,51 @@ func purgedBefore(command participant.Command) error {
 
 // execute runs the handler. The effect of a refused action is rolled back to a savepoint, so that no other transaction
 // can run before the refusal is stored.
-func (h *handling) execute(ctx context.Context, tx *sql.Tx, handler run) ([]byte, error) {
-	answer, err := h.inbox.run(ctx, tx, handlerName(h.method, h.command), handler)
+func (h *handling) execute(ctx context.Context, u *unit, handler run) conclusion {
+	answer, err := h.inbox.run(ctx, u, handlerName(h.method, h.command), handler)
 	if err == nil {
 		err = h.inbox.checkReply(ctx, h.method, h.command, answer)
 	}
 	wait, accepted := participant.IsPending(err)
 	switch {
-	case err == nil:
-		return answer, h.store(ctx, tx, Executed, answer, nil)
-	case accepted:
-		if storeErr := h.store(ctx, tx, Accepted, marshalWait(wait), nil); storeErr != nil {
-			return nil, storeErr
+	case u.revoked != nil || u.lost:
+		return failed(err)
+	case err == nil, accepted:
+		if lost := u.accept(ctx); lost != nil {
+			return failed(lost)
 		}
-		return nil, err
+		if accepted {
+			done := h.store(ctx, u, Accepted, marshalWait(wait), nil)
+			if done.err == nil {
+				done.err = err
+			}
+			return done
+		}
+		return h.store(ctx, u, Executed, answer, nil)
 	case h.command.Direction == participant.Action && refuses(h.method, h.command.Direction, err):
-		if _, rollbackErr := tx.ExecContext(ctx, `ROLLBACK TO treaty_handler`); rollbackErr != nil {
-			return nil, unavailable("rolling a refused command back", errors.Join(rollbackErr, err))
+		if lost := u.undo(ctx); lost != nil {
+			return failed(errors.Join(lost, err))
 		}
-		return nil, h.store(ctx, tx, Refused, nil, err)
+		return h.store(ctx, u, Refused, nil, err)
 	default:
-		return nil, err
+		return failed(err)
 	}
 }
 
-// store adds the command's row, commits, and returns the refusal if there is one.
-func (h *handling) store(ctx context.Context, tx *sql.Tx, verdict Verdict, answer []byte, refused error) error {
+// store adds the command's row. Its conclusion has the answer, or the refusal if there is one.
+func (h *handling) store(ctx context.Context, u *unit, verdict Verdict, answer []byte, refused error) conclusion {
 	if refused != nil {
 		var err error
 		if answer, err = marshalRefusal(h.command, refused); err != nil {
-			return err
+			return failed(err)
 		}
 	}
 	e := &entry{command: h.command, method: h.method, verdict: verdict, answer: answer}
-	if err := h.inbox.ledger.add(ctx, tx, e); err != nil {
-		return unavailable("storing the answer", err)
+	u.storing = true
+	if err := h.inbox.ledger.add(ctx, u, e); err != nil {
+		return failed(u.lose(unavailable("storing the answer", err)))
 	}
-	if err := commit(tx); err != nil {
-		return err
-	}
-	h.verdict = verdict
-	return participant.Settle(refused)
+	return conclusion{answer: answer, err: participant.Settle(refused), verdict: verdict, keep: true}
 }
 
 // handlerName says in errors which handler it is.
@@ -370,9 +406,12 @@ func (h *handling) report(ctx context.Context) { h.inbox.report(ctx, h.command.D
 
 // report records a verdict in the current span and in the metric.
 func (i *Inbox) report(ctx context.Context, direction participant.Direction, v Verdict) {
-	verdict := attribute.String("treaty.inbox.verdict", string(v))
-	trace.SpanFromContext(ctx).SetAttributes(verdict)
-	i.verdicts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("treaty.direction", string(direction))))
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetAttributes(attribute.String(verdictKey, string(v)))
+	}
+	if i.verdicts.Enabled(ctx) {
+		i.verdicts.Add(ctx, 1, i.counted[counted{direction, v}]...)
+	}
 }
 
 func commit(tx *sql.Tx) error {

@@ -24,7 +24,8 @@ type Inbox struct {
 	guard    *guard
 	options  Options
 	verdicts metric.Int64Counter
-	kept     []string // methods
+	counted  map[counted][]metric.AddOption // The attributes of verdicts.
+	kept     []string                       // methods
 	recorded atomic.Int64
 	purged   atomic.Int64 // The sequence number up to which the last purge looked.
 }
@@ -32,6 +33,10 @@ type Inbox struct {
 // DefaultMaxReplyBytes is the default of Options.MaxReplyBytes: 4 MiB, which is what orchestrators receive, less 64 KiB
 // for the message that contains the reply if it is reported later.
 const DefaultMaxReplyBytes = 4<<20 - 64<<10
+
+// DefaultHandlerBudget is the default of Options.HandlerBudget. Handlers with statements only take well under a
+// millisecond.
+const DefaultHandlerBudget = 250 * time.Millisecond
 
 // Options configure an inbox.
 type Options struct {
@@ -49,6 +54,12 @@ type Options struct {
 	// see [Handle]. If the server's limit is lower, that one counts (participant.Options.MaxMessageBytes). It is at
 	// most 4 MiB, which is what orchestrators receive. Default DefaultMaxReplyBytes.
 	MaxReplyBytes int
+
+	// HandlerBudget is how long a handler may run while other commands wait for the commit of the transaction that it
+	// shares with them. Then that is rolled back, they run again without it, and the method's handlers run alone from
+	// now on, each in a transaction of its own. A handler for which no other command waits has no limit but its call's.
+	// Default DefaultHandlerBudget.
+	HandlerBudget time.Duration
 
 	// Methods are the full names of the services or methods whose handlers use this inbox for every command, such as
 	// "acme.card.v1.CardService" or "acme.card.v1.CardService/IssueCard". Of these, an orchestrator may ask what became
@@ -71,42 +82,46 @@ type ledger interface { //nolint:interfacebloat // One kind of database has all 
 	// after the transaction has ended.
 	begin(ctx context.Context, db *sql.DB, commandID string) (tx *sql.Tx, done func(), err error)
 
+	// together returns what commits many calls in one transaction. It is nil if each call has to run in a transaction
+	// of its own, as in a database that commits groups by itself.
+	together(db *sql.DB) *committer
+
 	// look returns what the ledger holds about a command.
-	look(ctx context.Context, tx *sql.Tx, command participant.Command) (seen, error)
+	look(ctx context.Context, tx querier, command participant.Command) (seen, error)
 
 	// add stores an entry.
-	add(ctx context.Context, tx *sql.Tx, e *entry) error
+	add(ctx context.Context, tx querier, e *entry) error
 
 	// settle replaces the verdict and the answer of an accepted command.
-	settle(ctx context.Context, tx *sql.Tx, e *entry) error
+	settle(ctx context.Context, tx querier, e *entry) error
 
 	// drop deletes a command's row in one direction.
-	drop(ctx context.Context, tx *sql.Tx, command participant.Command) error
+	drop(ctx context.Context, tx querier, command participant.Command) error
 
 	// accepted returns the accepted commands that have been neither completed nor compensated, oldest first.
 	accepted(ctx context.Context, db *sql.DB) ([]PendingCommand, error)
 
 	// duplicate counts a duplicate and stores its epoch if it is higher.
-	duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error
+	duplicate(ctx context.Context, tx querier, command participant.Command) error
 
 	// purge looks at a batch of rows after a sequence number. It deletes the commands among them that aren't pending,
 	// whose newest row is older than before, and whose saga started before the horizon of its scope, if it has one. It
 	// returns how many rows it deleted and the last sequence number that it looked at, which is 0 if there was no row.
-	purge(ctx context.Context, tx *sql.Tx, before time.Time, after int64) (deleted, last int64, err error)
+	purge(ctx context.Context, tx querier, before time.Time, after int64) (deleted, last int64, err error)
 }
 
 // scopeLedger is the part of a ledger that a Keeper needs.
 type scopeLedger interface {
 	// scope returns what is known of a scope, or nil.
-	scope(ctx context.Context, tx *sql.Tx, name string) (*scopeRow, error)
+	scope(ctx context.Context, tx querier, name string) (*scopeRow, error)
 
 	// putScope stores what is known of a scope.
-	putScope(ctx context.Context, tx *sql.Tx, row *scopeRow) error
+	putScope(ctx context.Context, tx querier, row *scopeRow) error
 
 	// list calls yield for the rows of a scope and those without one. They are the rows of a saga after a command id
 	// and direction, in their order, if saga isn't empty; and otherwise those last changed at or after a time, with a
 	// sequence number greater than after, in the order of these. It stops after limit rows.
-	list(ctx context.Context, tx *sql.Tx, selection listSelection, yield func(*listedRow) error) error
+	list(ctx context.Context, tx querier, selection listSelection, yield func(*listedRow) error) error
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {
@@ -125,11 +140,17 @@ func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbo
 	if options.MaxReplyBytes <= 0 {
 		options.MaxReplyBytes = DefaultMaxReplyBytes
 	}
+	if options.HandlerBudget <= 0 {
+		options.HandlerBudget = DefaultHandlerBudget
+	}
 	if options.MaxReplyBytes > participant.DefaultMaxMessageBytes {
 		return nil, fmt.Errorf("opening the inbox: MaxReplyBytes is %d: orchestrators receive at most %d",
 			options.MaxReplyBytes, participant.DefaultMaxMessageBytes)
 	}
-	return &Inbox{db: db, ledger: l, guard: l.guarding(), options: options, verdicts: verdicts, kept: kept}, nil
+	return &Inbox{
+		db: db, ledger: l, guard: l.guarding(), options: options, verdicts: verdicts, counted: countedVerdicts(),
+		kept: kept,
+	}, nil
 }
 
 const meterName = "github.com/treatyhq/treaty/participant/inbox"
@@ -150,7 +171,7 @@ func ActionReply(ctx context.Context, in *Inbox, tx *Tx, out proto.Message) (boo
 		return false, err
 	}
 	defer tx.mu.RUnlock()
-	known, err := in.ledger.look(ctx, tx.tx, command)
+	known, err := in.ledger.look(tx.through(ctx), tx.tx, command)
 	if err != nil {
 		return false, unavailable("reading the action's reply", err)
 	}

@@ -64,53 +64,32 @@ func SQLiteDSN(path string) string {
 
 // OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its
 // table if it doesn't exist. The database must have been opened with [OpenSQLiteDB], and the service's own tables must
-// be in it. Open one inbox for each database and share it: its transactions queue in memory instead of polling for
-// SQLite's lock.
+// be in it. Transactions of inboxes in one [sql.DB] queue in memory instead of polling for SQLite's lock, and use one
+// connection besides the pool, which is closed with it.
 func OpenSQLite(ctx context.Context, db *sql.DB, options Options) (*Inbox, error) {
-	g, err := guardOf(db)
+	c, err := committerOf(db)
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox: %w", err)
 	}
-	return newInbox(ctx, db, &sqliteLedger{turn: make(chan struct{}, 1), guard: g}, options)
+	return newInbox(ctx, db, &sqliteLedger{committer: c}, options)
 }
 
 // sqliteLedger stores the rows in SQLite, where only one transaction writes at a time.
 type sqliteLedger struct {
-	turn  chan struct{}
-	guard *guard
+	committer *committer
 }
 
-func (l *sqliteLedger) guarding() *guard { return l.guard }
+func (l *sqliteLedger) guarding() *guard { return l.committer.guard }
 
-// nestedAfter is how long a call waits for its turn before it finds out whether a handler has made it. Many calls wait
-// for a short time, and looking at the stack costs more than that.
-const nestedAfter = 100 * time.Millisecond
-
-// wait waits for the turn of a transaction.
-func (l *sqliteLedger) wait(ctx context.Context) error {
-	select {
-	case l.turn <- struct{}{}:
-		return nil
-	default:
+func (l *sqliteLedger) together(db *sql.DB) *committer {
+	if db.Stats().MaxOpenConnections == 1 {
+		return nil // Perhaps it is in memory, or must not be opened twice.
 	}
-	long := time.NewTimer(nestedAfter)
-	defer long.Stop()
-	for {
-		select {
-		case l.turn <- struct{}{}:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-long.C:
-			if err := l.guard.nested(); err != nil {
-				return err
-			}
-		}
-	}
+	return l.committer
 }
 
 func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
-	if err := l.wait(ctx); err != nil {
+	if err := l.committer.turns.take(ctx); err != nil {
 		return nil, nil, err
 	}
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -118,7 +97,7 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 	done := func() {
 		detach()
 		cancel()
-		<-l.turn
+		l.committer.turns.give()
 	}
 	// Serializable is BEGIN IMMEDIATE: no other process can write until this transaction ends.
 	tx, err := db.BeginTx(lasting, &sql.TxOptions{Isolation: sql.LevelSerializable})
@@ -135,8 +114,8 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 	return tx, done, nil
 }
 
-func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant.Command) (found seen, err error) {
-	scope, err := l.scope(ctx, tx, command.Scope)
+func (l *sqliteLedger) look(ctx context.Context, tx querier, command participant.Command) (found seen, err error) {
+	scope, err := l.knownScope(ctx, tx, command.Scope)
 	if err != nil {
 		return seen{}, err
 	}
@@ -174,7 +153,7 @@ func (l *sqliteLedger) look(ctx context.Context, tx *sql.Tx, command participant
 	return found, rows.Err()
 }
 
-func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
+func (l *sqliteLedger) add(ctx context.Context, tx querier, e *entry) error {
 	answer := e.answer
 	if answer == nil {
 		answer = []byte{}
@@ -188,7 +167,7 @@ func (l *sqliteLedger) add(ctx context.Context, tx *sql.Tx, e *entry) error {
 	return err
 }
 
-func (l *sqliteLedger) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
+func (l *sqliteLedger) settle(ctx context.Context, tx querier, e *entry) error {
 	answer := e.answer
 	if answer == nil {
 		answer = []byte{}
@@ -199,7 +178,7 @@ func (l *sqliteLedger) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
 	return err
 }
 
-func (l *sqliteLedger) drop(ctx context.Context, tx *sql.Tx, command participant.Command) error {
+func (l *sqliteLedger) drop(ctx context.Context, tx querier, command participant.Command) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM treaty_inbox WHERE command_id = ? AND direction = ?`,
 		command.CommandID, command.Direction)
 	return err
@@ -230,7 +209,7 @@ func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) (found []Pendin
 	return found, rows.Err()
 }
 
-func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command participant.Command) error {
+func (l *sqliteLedger) duplicate(ctx context.Context, tx querier, command participant.Command) error {
 	_, err := tx.ExecContext(ctx, `
 		UPDATE treaty_inbox SET duplicates = duplicates + 1, epoch = max(epoch, ?)
 		WHERE command_id = ? AND direction = ?`, int64(command.Epoch), command.CommandID, command.Direction)
@@ -238,7 +217,7 @@ func (l *sqliteLedger) duplicate(ctx context.Context, tx *sql.Tx, command partic
 }
 
 func (l *sqliteLedger) purge(
-	ctx context.Context, tx *sql.Tx, before time.Time, after int64,
+	ctx context.Context, tx querier, before time.Time, after int64,
 ) (deleted, last int64, err error) {
 	// A batch is a range of rows, so it never scans the whole table.
 	if err := tx.QueryRowContext(ctx, `

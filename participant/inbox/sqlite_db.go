@@ -20,7 +20,7 @@ const sqliteDriver = "sqlite3"
 // The database notices if a handler of the inbox writes through it and not through the handler's [Tx]. Such a write
 // fails at once, and so does the handler's call: see [Handle]. In all other respects it is an ordinary database, for
 // reads and for writes that aren't effects of commands. If SetMaxOpenConns limits it to one connection, a handler that
-// uses it by mistake waits until its call ends, so allow more.
+// uses it by mistake waits until its call ends, and each command has a commit of its own, so allow more.
 func OpenSQLiteDB(dataSource string) (*sql.DB, error) {
 	named, err := sql.Open(sqliteDriver, dataSource)
 	if err != nil {
@@ -36,7 +36,10 @@ func OpenSQLiteDB(dataSource string) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox's database: %w", err)
 	}
-	return sql.OpenDB(&guardedConnector{Connector: connector, guard: new(guard)}), nil
+	g := new(guard)
+	guarded := &guardedConnector{Connector: connector, guard: g}
+	guarded.committer = newCommitter(g, &guardedConnector{Connector: connector, guard: g})
+	return sql.OpenDB(guarded), nil
 }
 
 var (
@@ -47,32 +50,41 @@ var (
 		`db, err := inbox.OpenSQLiteDB(inbox.SQLiteDSN(path)) in place of sql.Open("sqlite3", ...)`)
 )
 
-// guardOf returns the guard of a database that [OpenSQLiteDB] has opened.
-func guardOf(db *sql.DB) (*guard, error) {
+// committerOf returns the committer of a database that [OpenSQLiteDB] has opened.
+func committerOf(db *sql.DB) (*committer, error) {
 	guarded, ok := db.Driver().(guardedDriver)
 	if !ok {
 		return nil, errNotGuarded
 	}
-	return guarded.guard, nil
+	return guarded.committer, nil
 }
 
 // guardedDriver is the driver of a database with a guard.
 type guardedDriver struct {
 	driver.Driver
 
-	guard *guard
+	committer *committer
 }
 
 // guardedConnector makes connections with a guard.
 type guardedConnector struct {
 	driver.Connector
 
-	guard *guard
+	guard     *guard
+	committer *committer
+}
+
+// Close implements io.Closer. The database calls it when it is closed.
+func (c *guardedConnector) Close() error {
+	if c.committer == nil {
+		return nil
+	}
+	return c.committer.close()
 }
 
 // Driver implements driver.Connector.
 func (c *guardedConnector) Driver() driver.Driver {
-	return guardedDriver{Driver: c.Connector.Driver(), guard: c.guard}
+	return guardedDriver{Driver: c.Connector.Driver(), committer: c.committer}
 }
 
 // Connect implements driver.Connector.

@@ -41,7 +41,7 @@ func sagaRange(saga string) (first, last string) {
 	return first, first[:len(first)-1] + "0"
 }
 
-func (l *sqliteLedger) scope(ctx context.Context, tx *sql.Tx, name string) (*scopeRow, error) {
+func (l *sqliteLedger) scope(ctx context.Context, tx querier, name string) (*scopeRow, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -57,7 +57,23 @@ func (l *sqliteLedger) scope(ctx context.Context, tx *sql.Tx, name string) (*sco
 	return row, err
 }
 
-func (l *sqliteLedger) putScope(ctx context.Context, tx *sql.Tx, row *scopeRow) error {
+// knownScope is like scope, and reads each scope once in a batch.
+func (l *sqliteLedger) knownScope(ctx context.Context, tx querier, name string) (*scopeRow, error) {
+	u, ok := tx.(*unit)
+	if !ok || u.batch == nil {
+		return l.scope(ctx, tx, name)
+	}
+	if known := u.batch.scopes[name]; known != nil {
+		return known, nil
+	}
+	known, err := l.scope(ctx, tx, name)
+	if err == nil && known != nil {
+		u.batch.scopes[name] = known
+	}
+	return known, err
+}
+
+func (l *sqliteLedger) putScope(ctx context.Context, tx querier, row *scopeRow) error {
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO treaty_inbox_scopes (scope, epoch, position, store_id, horizon, heard_at) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (scope) DO UPDATE SET epoch = excluded.epoch, position = excluded.position,
@@ -86,7 +102,7 @@ type listedRow struct {
 }
 
 func (l *sqliteLedger) list(
-	ctx context.Context, tx *sql.Tx, selection listSelection, yield func(*listedRow) error,
+	ctx context.Context, tx querier, selection listSelection, yield func(*listedRow) error,
 ) (err error) {
 	const columns = `SELECT sequence, command_id, direction, method, verdict, executed_at, saga_start, request_digest
 		FROM treaty_inbox WHERE scope IN ('', ?1) AND `

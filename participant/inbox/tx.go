@@ -15,15 +15,19 @@ import (
 //
 // It may be used concurrently, but only until the handler returns: wait for the goroutines that use it. After that, its
 // methods return an error that wraps [sql.ErrTxDone], and an error is logged, because the statement is missing in what
-// was committed.
+// was committed. Rows and statements that the handler has left open are closed.
 type Tx struct {
-	tx      *sql.Tx
-	handler string // Whose transaction it is, for errors.
+	tx      querier
+	handler string                          // Whose transaction it is, for errors.
+	shared  bool                            // The effects of other calls are in it, so no context reaches the database.
+	mark    func(ctx context.Context) error // Called before the first statement, if it isn't nil.
 
 	mu         sync.RWMutex // Held for reading while a statement runs.
 	ended      bool
+	late       bool // It was taken from the handler.
 	statements []*sql.Stmt
-	adding     sync.Mutex // Guards statements while mu is held for reading.
+	adding     sync.Mutex // Guards statements and marked while mu is held for reading.
+	marked     bool
 }
 
 // ExecContext runs a statement that returns no rows, as [sql.Tx.ExecContext] does.
@@ -32,7 +36,7 @@ func (t *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Re
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	return t.tx.ExecContext(ctx, query, args...)
+	return t.tx.ExecContext(t.through(ctx), query, args...)
 }
 
 // QueryContext runs a statement that returns rows, as [sql.Tx.QueryContext] does. The caller closes the rows.
@@ -41,7 +45,7 @@ func (t *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	return t.tx.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // The caller closes them.
+	return t.tx.QueryContext(t.through(ctx), query, args...) //nolint:sqlclosecheck // The caller closes them.
 }
 
 // QueryRowContext runs a statement that returns at most one row, as [sql.Tx.QueryRowContext] does. It never returns
@@ -51,7 +55,7 @@ func (t *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sq
 		return failedRow(err)
 	}
 	defer t.mu.RUnlock()
-	return t.tx.QueryRowContext(ctx, query, args...)
+	return t.tx.QueryRowContext(t.through(ctx), query, args...)
 }
 
 // PrepareContext prepares a statement for use in this transaction, as [sql.Tx.PrepareContext] does. The statement is
@@ -61,7 +65,7 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	statement, err := t.tx.PrepareContext(ctx, query) //nolint:sqlclosecheck // The caller closes it.
+	statement, err := t.tx.PrepareContext(t.through(ctx), query) //nolint:sqlclosecheck // The caller closes it.
 	if err != nil {
 		return nil, err
 	}
@@ -74,15 +78,57 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 // enter is called before a statement. If it returns nil, mu is held for reading.
 func (t *Tx) enter(ctx context.Context) error {
 	t.mu.RLock()
-	if !t.ended {
-		return nil
+	ended, late := t.ended, t.late
+	if !ended && (!t.shared || ctx.Err() == nil) {
+		err := t.first(ctx)
+		if err != nil {
+			t.mu.RUnlock()
+		}
+		return err
 	}
 	t.mu.RUnlock()
+	switch {
+	case !ended:
+		return ctx.Err()
+	case late:
+		return fmt.Errorf("%s has taken longer than Options.HandlerBudget, and will run again: %w", t.handler,
+			sql.ErrTxDone)
+	}
 	err := fmt.Errorf("%s has returned, so its transaction takes no more statements: let it wait for the goroutines "+
 		"that it starts: %w", t.handler, sql.ErrTxDone)
 	// What was started and not waited for often ignores its errors, too.
 	slog.ErrorContext(ctx, "a statement is missing in what a handler has committed", "error", err)
 	return err
+}
+
+// first calls mark once, before the first statement.
+func (t *Tx) first(ctx context.Context) error {
+	if t.mark == nil {
+		return nil
+	}
+	t.adding.Lock()
+	defer t.adding.Unlock()
+	if t.marked {
+		return nil
+	}
+	t.marked = true
+	return t.mark(ctx)
+}
+
+// through returns the context that a statement is executed with.
+func (t *Tx) through(ctx context.Context) context.Context {
+	if t.shared {
+		return context.Background()
+	}
+	return ctx
+}
+
+// revoke takes the transaction from a handler that runs.
+func (t *Tx) revoke() {
+	t.end()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.late = true
 }
 
 // end waits for the statements that run and refuses all later ones.

@@ -15,7 +15,7 @@ const maxGather = 8
 
 // batch is what the sender has taken.
 type batch struct {
-	calls     []*call
+	commands  []queued
 	cancelled []uint64
 
 	// message and spare are reused, since gRPC has serialized a message when it is sent.
@@ -30,7 +30,7 @@ func (s *Stream) send() {
 	for range s.wake {
 		s.gather()
 		more := s.take(b)
-		for len(b.calls) > 0 || len(b.cancelled) > 0 {
+		for len(b.commands) > 0 || len(b.cancelled) > 0 {
 			if err := s.stream.Send(b.fill()); err != nil {
 				return // the receiver learns why
 			}
@@ -62,11 +62,11 @@ func (s *Stream) gather() {
 func (s *Stream) take(b *batch) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.calls = b.calls[:0]
+	b.commands = b.commands[:0]
 	for _, c := range s.queued {
 		if !c.withdrawn {
 			c.sent = true
-			b.calls = append(b.calls, c)
+			b.commands = append(b.commands, c.queued)
 		}
 	}
 	clear(s.queued)
@@ -83,27 +83,27 @@ func (b *batch) fill() *treatyv1.StreamCommandsRequest {
 	b.cancelled = nil
 	now := time.Now()
 	n, size := 0, 0
-	for _, c := range b.calls {
-		size += c.command.size()
+	for i := range b.commands {
+		size += b.commands[i].command.size()
 		if n > 0 && size > maxBatchBytes {
 			break
 		}
 		if n == len(b.spare) {
 			b.spare = append(b.spare, new(treatyv1.StreamedCommand))
 		}
-		fill(b.spare[n], c, now)
+		fill(b.spare[n], &b.commands[i], now)
 		m.Commands = append(m.Commands, b.spare[n])
 		n++
 	}
-	rest := copy(b.calls, b.calls[n:])
-	clear(b.calls[rest:])
-	b.calls = b.calls[:rest]
+	rest := copy(b.commands, b.commands[n:])
+	clear(b.commands[rest:])
+	b.commands = b.commands[:rest]
 	return m
 }
 
 // fill writes a command into a message.
-func fill(m *treatyv1.StreamedCommand, c *call, now time.Time) {
-	command := c.command
+func fill(m *treatyv1.StreamedCommand, c *queued, now time.Time) {
+	command := &c.command
 	m.Number = c.number
 	m.Method = command.Method
 	m.CommandId = command.ID
@@ -114,10 +114,7 @@ func fill(m *treatyv1.StreamedCommand, c *call, now time.Time) {
 		m.SagaStartMicros = command.SagaStart.UnixMicro()
 	}
 	m.RequestDigest = command.RequestDigest
-	m.TimeoutMicros = 0
-	if !c.deadline.IsZero() {
-		m.TimeoutMicros = max(c.deadline.Sub(now).Microseconds(), 1)
-	}
+	m.TimeoutMicros = max(c.deadline.Sub(now).Microseconds(), 1)
 	m.Traceparent, m.Tracestate = command.Traceparent, command.Tracestate
 	m.Request = command.Request
 }

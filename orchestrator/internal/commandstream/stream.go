@@ -31,8 +31,7 @@ const (
 // ErrNoGreeting says that the other side of a stream doesn't greet, so that it is none of this protocol.
 var ErrNoGreeting = errors.New("the participant's first message has no greeting")
 
-// Command is one attempt of a command. Once it was passed to Do, it must never change: the stream may still be sending
-// it when Do has returned.
+// Command is one attempt of a command.
 type Command struct {
 	// Method is the full name of the method, without a leading slash.
 	Method string
@@ -55,7 +54,7 @@ type Command struct {
 	// Traceparent and Tracestate are the trace context, or empty.
 	Traceparent, Tracestate string
 
-	// Request is the serialized request.
+	// Request is the serialized request. It must never change: the stream may still be sending it when Do has returned.
 	Request []byte
 }
 
@@ -113,17 +112,39 @@ type Stream struct {
 	closing   bool             // no more commands are taken
 }
 
-// call is a command that waits for its answer.
-type call struct {
-	command  *Command
-	deadline time.Time // zero: none
+// queued is a command with what the sender needs beside it.
+type queued struct {
+	command  Command
+	deadline time.Time
 	number   uint64
+}
+
+// call is a command that waits for its answer. It is reused once it was answered.
+type call struct {
+	queued
 
 	// sent and withdrawn are guarded by the stream's lock.
 	sent, withdrawn bool
 
 	result Result
-	done   chan struct{}
+	done   chan struct{} // has room for one
+	timer  *time.Timer
+}
+
+var calls = sync.Pool{New: func() any {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &call{done: make(chan struct{}, 1), timer: timer}
+}}
+
+// recycle lets a call be reused whose result is there. Nothing else holds it then: the sender holds copies.
+func (c *call) recycle() Result {
+	result := c.result
+	c.command, c.result = Command{}, Result{}
+	c.sent, c.withdrawn = false, false
+	c.timer.Stop()
+	calls.Put(c)
+	return result
 }
 
 // Open opens a stream and waits for the participant's greeting until ctx ends. The stream itself ends when lasting
@@ -194,7 +215,7 @@ type Result struct {
 	Answer Answer
 
 	// Err has the status of a command that has no answer: UNAVAILABLE if the stream has ended, and DEADLINE_EXCEEDED or
-	// CANCELLED if the caller's context has. It is nil if the stream doesn't take the command, which can be sent in
+	// CANCELLED if the caller's wait has. It is nil if the stream doesn't take the command, which can be sent in
 	// another way then.
 	Err error
 
@@ -202,20 +223,20 @@ type Result struct {
 	Silent bool
 }
 
-// Do sends a command and waits for its answer, until ctx ends. The deadline of ctx is also the command's. When ctx ends
-// first, the participant is told that nobody waits any more. The stream doesn't take commands that are too large, more
-// than the participant allows at a time, and any once it is to end.
-func (s *Stream) Do(ctx context.Context, command *Command) Result {
+// Do sends a command and waits for its answer, until ctx ends or a time has passed, which is the command's, too. If
+// there is none by then, the participant is told that nobody waits any more. The stream doesn't take commands that are
+// too large, more than the participant allows at a time, and any once it is to end.
+func (s *Stream) Do(ctx context.Context, timeout time.Duration, command *Command) Result {
 	if command.size() > s.maxBytes {
 		return Result{}
 	}
-	c := &call{command: command, done: make(chan struct{}, 1)}
-	c.deadline, _ = ctx.Deadline()
+	c := calls.Get().(*call) //nolint:forcetypeassert // The pool has no others.
+	c.command, c.deadline = *command, time.Now().Add(timeout)
 	receipts := s.receipts.Load()
 	s.mu.Lock()
 	if s.closing || len(s.waiting) >= s.window {
 		s.mu.Unlock()
-		return Result{}
+		return c.recycle()
 	}
 	s.last++
 	c.number = s.last
@@ -223,32 +244,40 @@ func (s *Stream) Do(ctx context.Context, command *Command) Result {
 	s.queued = append(s.queued, c)
 	s.mu.Unlock()
 	s.signal()
+	c.timer.Reset(timeout)
 	select {
 	case <-c.done:
-		return c.result
+		return c.recycle()
 	case <-ctx.Done():
-		return s.withdraw(ctx, c, receipts)
+		return s.withdraw(c, status.FromContextError(ctx.Err()), receipts)
+	case <-c.timer.C:
+		return s.withdraw(c, errTimeout, receipts)
 	}
 }
 
+// errTimeout is what became of a command that isn't answered in time.
+var errTimeout = status.New(codes.DeadlineExceeded, "the participant hasn't answered in time")
+
 // withdraw gives up waiting for an answer.
-func (s *Stream) withdraw(ctx context.Context, c *call, receipts uint64) Result {
+func (s *Stream) withdraw(c *call, cause *status.Status, receipts uint64) Result {
+	c.timer.Stop()
 	s.mu.Lock()
 	if _, waits := s.waiting[c.number]; !waits {
 		s.mu.Unlock()
 		<-c.done // it is being answered
-		return c.result
+		return c.recycle()
 	}
 	delete(s.waiting, c.number)
 	c.withdrawn = true
-	if c.sent {
+	sent := c.sent
+	if sent {
 		s.cancelled = append(s.cancelled, c.number)
 	}
 	s.mu.Unlock()
 	s.signal()
 	return Result{
-		Sent: c.sent, Err: status.FromContextError(ctx.Err()).Err(),
-		Silent: c.sent && errors.Is(ctx.Err(), context.DeadlineExceeded) && s.receipts.Load() == receipts,
+		Sent: sent, Err: cause.Err(),
+		Silent: sent && cause.Code() == codes.DeadlineExceeded && s.receipts.Load() == receipts,
 	}
 }
 

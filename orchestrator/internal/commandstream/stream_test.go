@@ -148,7 +148,7 @@ func TestManyCommands(t *testing.T) {
 	for i := range 1000 {
 		wg.Go(func() {
 			text := fmt.Sprint("request ", i)
-			wantReply(t, s.Do(t.Context(), command(text)), text)
+			wantReply(t, s.Do(t.Context(), time.Hour, command(text)), text)
 		})
 	}
 	wg.Wait()
@@ -174,14 +174,12 @@ func TestCommandArrivesWhole(t *testing.T) {
 			},
 		})
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
 	sent := &commandstream.Command{
 		Method: "acme.v1.Service/Do", ID: "sagas/s/steps/1", Attempt: 3,
 		Direction: treatyv1.StepDirection_STEP_DIRECTION_COMPENSATION, SagaStart: time.UnixMicro(1234567),
 		RequestDigest: strings.Repeat("a", 64), Traceparent: "00-1-2-01", Tracestate: "x=y", Request: []byte("r"),
 	}
-	result := s.Do(ctx, sent)
+	result := s.Do(t.Context(), time.Hour, sent)
 	got := <-arrived
 	if got.GetMethod() != sent.Method || got.GetCommandId() != sent.ID || got.GetAttempt() != 3 ||
 		got.GetDirection() != sent.Direction || got.GetSagaStartMicros() != 1234567 ||
@@ -226,9 +224,9 @@ func TestBatchesAreBounded(t *testing.T) {
 	})
 	var wg sync.WaitGroup
 	for range n {
-		wg.Go(func() { wantReply(t, s.Do(t.Context(), command(strings.Repeat("x", size))), "") })
+		wg.Go(func() { wantReply(t, s.Do(t.Context(), time.Hour, command(strings.Repeat("x", size))), "") })
 	}
-	if result := s.Do(t.Context(), command(strings.Repeat("x", 1<<20))); result.Sent || result.Err != nil {
+	if result := s.Do(t.Context(), time.Hour, command(strings.Repeat("x", 1<<20))); result.Sent || result.Err != nil {
 		t.Errorf("got %v for a command that is too large, want that it wasn't sent", result.Err)
 	}
 	wg.Wait()
@@ -255,15 +253,15 @@ func TestWindow(t *testing.T) {
 	})
 	var wg sync.WaitGroup
 	for range 2 {
-		wg.Go(func() { wantReply(t, s.Do(t.Context(), command("")), "") })
+		wg.Go(func() { wantReply(t, s.Do(t.Context(), time.Hour, command("")), "") })
 	}
 	<-full
-	if result := s.Do(t.Context(), command("")); result.Sent || result.Err != nil {
+	if result := s.Do(t.Context(), time.Hour, command("")); result.Sent || result.Err != nil {
 		t.Errorf("got %+v for a command beyond the window, want that it wasn't sent", result)
 	}
 	close(release)
 	wg.Wait()
-	wantReply(t, s.Do(t.Context(), command("next")), "next")
+	wantReply(t, s.Do(t.Context(), time.Hour, command("next")), "next")
 }
 
 // TestCancelled checks that the participant is told of a command that isn't waited for any more, that its answer does no
@@ -288,14 +286,14 @@ func TestCancelled(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-arrived; cancel() }()
-	result := s.Do(ctx, command("first"))
+	result := s.Do(ctx, time.Hour, command("first"))
 	if !result.Sent || result.Silent || status.Code(result.Err) != codes.Canceled {
 		t.Errorf("got %+v, want CANCELLED", result)
 	}
 	if n := <-told; n != 1 {
 		t.Errorf("%d was cancelled, want 1", n)
 	}
-	wantReply(t, s.Do(t.Context(), command("second")), "second")
+	wantReply(t, s.Do(t.Context(), time.Hour, command("second")), "second")
 }
 
 // TestTimeout tells a command that alone isn't answered from a stream on which nothing arrives.
@@ -314,9 +312,7 @@ func TestTimeout(t *testing.T) {
 				<-p.Context().Done()
 				return nil
 			})
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-			defer cancel()
-			result := s.Do(ctx, command(""))
+			result := s.Do(t.Context(), 200*time.Millisecond, command(""))
 			if !result.Sent || status.Code(result.Err) != codes.DeadlineExceeded || result.Silent != silent {
 				t.Errorf("got %+v, want DEADLINE_EXCEEDED, silent %t", result, silent)
 			}
@@ -337,14 +333,14 @@ func TestStreamBreaks(t *testing.T) {
 			})
 			var wg sync.WaitGroup
 			for range 3 {
-				wg.Go(func() { wantCut(t, s.Do(t.Context(), command(""))) })
+				wg.Go(func() { wantCut(t, s.Do(t.Context(), time.Hour, command(""))) })
 			}
 			wg.Wait()
 			<-s.Ended()
 			if status.Code(s.Err()) != status.Code(end) {
 				t.Errorf("the stream has ended with %v, want %v", s.Err(), end)
 			}
-			if result := s.Do(t.Context(), command("")); result.Sent || result.Err != nil {
+			if result := s.Do(t.Context(), time.Hour, command("")); result.Sent || result.Err != nil {
 				t.Errorf("got %+v from a stream that has ended, want that the command wasn't sent", result)
 			}
 		})
@@ -372,8 +368,8 @@ func TestEnding(t *testing.T) {
 		return nil
 	})
 	go func() { <-s.Draining(); close(announced) }()
-	wantReply(t, s.Do(t.Context(), command("")), "")
-	if result := s.Do(t.Context(), command("")); result.Sent || result.Err != nil {
+	wantReply(t, s.Do(t.Context(), time.Hour, command("")), "")
+	if result := s.Do(t.Context(), time.Hour, command("")); result.Sent || result.Err != nil {
 		t.Errorf("got %+v, want that a command isn't sent after the announcement", result)
 	}
 	<-s.Ended()
@@ -419,7 +415,7 @@ func TestStrangeAnswers(t *testing.T) {
 		return echo(p)
 	})
 	for range 3 {
-		wantReply(t, s.Do(t.Context(), command("a")), "a")
+		wantReply(t, s.Do(t.Context(), time.Hour, command("a")), "a")
 	}
 }
 
@@ -459,7 +455,7 @@ func TestKilledConnection(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for range 10 {
-		wg.Go(func() { wantCut(t, s.Do(t.Context(), command(""))) })
+		wg.Go(func() { wantCut(t, s.Do(t.Context(), time.Hour, command(""))) })
 	}
 	for range 10 {
 		<-arrived
@@ -496,7 +492,7 @@ func BenchmarkDo(b *testing.B) {
 			for range callers {
 				wg.Go(func() {
 					for left.Add(-1) >= 0 {
-						if result := s.Do(b.Context(), command("request")); result.Err != nil || !result.Sent {
+						if result := s.Do(b.Context(), time.Hour, command("request")); result.Err != nil || !result.Sent {
 							b.Error(result)
 							return
 						}

@@ -99,23 +99,19 @@ func endOf(answer engine.Answer) telemetry.AttemptEnd {
 func (d *Dispatcher) send(
 	ctx context.Context, r route, m *method, call *engine.Attempt, span telemetry.AttemptSpan,
 ) engine.Answer {
-	callCtx, cancel := context.WithTimeout(ctx, call.Call.Timeout)
-	defer cancel()
 	x := &exchange{request: call.Request}
-
 	p := r.participant
 	call.Slot.Begin()
 	began := p.begin(m)
-	sent, err := p.stream(callCtx, m, call, x, span)
+	start := time.Now()
+	sent, err := p.stream(ctx, m, call, x, span)
 	if !sent && err == nil {
-		unaryCtx := exchangeContext{d.withMetadata(callCtx, call, span), x}
-		err = p.conn.Invoke(unaryCtx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
+		err = d.invoke(ctx, r, call, x, span)
 	}
 	if err != nil {
 		st := status.Convert(err)
 		h := p.healthOf(ctx, x, st.Code())
-		deadline, _ := callCtx.Deadline()
-		p.end(m, began, h, call.Call.Timeout-max(time.Until(deadline), 0))
+		p.end(m, began, h, min(time.Since(start), call.Call.Timeout))
 		answer := p.failed(call.Call, x, st)
 		endSlot(call.Slot, h, answer)
 		return answer
@@ -125,6 +121,16 @@ func (d *Dispatcher) send(
 	answer := d.replied(ctx, p, call, x)
 	answer.Repeated = x.sendings.Load() > 1
 	return answer
+}
+
+// invoke sends the command as a unary call.
+func (d *Dispatcher) invoke(
+	ctx context.Context, r route, call *engine.Attempt, x *exchange, span telemetry.AttemptSpan,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, call.Call.Timeout)
+	defer cancel()
+	ctx = exchangeContext{d.withMetadata(ctx, call, span), x}
+	return r.participant.conn.Invoke(ctx, r.path, &x.request, &x.reply, grpc.Trailer(&x.trailer))
 }
 
 // endSlot says what the end of a call that failed means for the limits of its participant.

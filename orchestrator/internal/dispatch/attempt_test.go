@@ -32,7 +32,7 @@ func TestAttemptSendsBytesAndMetadata(t *testing.T) {
 	expectNoLeak(t)
 	var got metadata.MD
 	s := serve(t, anyPort, func(ctx context.Context, request []byte) ([]byte, error) {
-		got = incoming(ctx)
+		got = received(ctx)
 		return append([]byte("reply to "), request...), nil
 	})
 	d := dispatcher(t, s.addr)

@@ -69,7 +69,7 @@ func (s *describer) Describe(
 		ProtocolVersion: 1, Services: s.response.GetServices(), KeptMethods: s.response.GetKeptMethods(),
 		Features: s.response.GetFeatures(), Heard: s.response.GetHeard(),
 	}
-	for key := range incoming(ctx) {
+	for key := range received(ctx) {
 		if strings.HasPrefix(key, wire.KeyPrefix) {
 			response.ReceivedKeys = append(response.ReceivedKeys, key)
 		}

@@ -109,8 +109,8 @@ func attempt() *engine.Attempt {
 	}
 }
 
-// incoming returns the metadata of the call that a participant handles.
-func incoming(ctx context.Context) metadata.MD {
+// received returns the metadata of the call that a participant handles.
+func received(ctx context.Context) metadata.MD {
 	md, _ := metadata.FromIncomingContext(ctx)
 	return md
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/commandstream"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -157,6 +158,7 @@ func (c *subConn) streamOnce(ctx context.Context, s *streams) error {
 		stream, err := commandstream.Open(opening, lasting, conn, commandstream.Params{
 			Greeting: &treatyv1.OrchestratorGreeting{
 				ProtocolVersion: protocolVersion, Scope: s.self.Scope, Epoch: s.self.Epoch,
+				ContractsDigest: incoming.ContractsDigest(s.services),
 			},
 			MaxReplyBytes: s.maxReply, Received: c.heard,
 		})
@@ -191,7 +193,7 @@ func (p *participant) stream(
 	if stream == nil || m.unaryOn.Load() == stream || call.Epoch != p.streams.self.Epoch {
 		return false, nil
 	}
-	result := stream.Do(ctx, &commandstream.Command{
+	result := stream.Do(ctx, call.Call.Timeout, &commandstream.Command{
 		Method: call.Call.Method, ID: wire.JoinStep(call.Saga, call.Step), Direction: directionOf(call.Direction),
 		Attempt: call.Number, SagaStart: call.SagaStart, RequestDigest: call.Digest,
 		Traceparent: span.Traceparent(), Tracestate: span.Tracestate(), Request: call.Request,

@@ -19,7 +19,7 @@ func TestAttemptIsTraced(t *testing.T) {
 	}
 	var parent []string
 	s := serve(t, anyPort, func(ctx context.Context, request []byte) ([]byte, error) {
-		parent = incoming(ctx).Get(telemetry.TraceparentKey)
+		parent = received(ctx).Get(telemetry.TraceparentKey)
 		return request, nil
 	})
 	d := dispatcher(t, s.addr, func(c *Config) { c.Telemetry = tele })

@@ -107,5 +107,5 @@ func (s *Server) maxAge() time.Duration {
 	if s.age > 0 {
 		return s.age
 	}
-	return minMaxAge + rand.N(maxMaxAge-minMaxAge) //nolint:gosec // It spreads load, and keeps no secret.
+	return minMaxAge + rand.N(maxMaxAge-minMaxAge)
 }

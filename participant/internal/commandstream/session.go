@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -57,7 +58,8 @@ type session struct {
 	ctx      context.Context // ends with the stream
 	metadata metadata.MD     // what all commands have in common
 	address  []attribute.KeyValue
-	wake     chan struct{} // has room for one
+	spanless context.Context // ctx without the span of whoever opened the stream
+	wake     chan struct{}   // has room for one
 
 	// They are set with the greeting, before the first command.
 	greeting  *treatyv1.OrchestratorGreeting
@@ -77,7 +79,8 @@ type session struct {
 func newSession(ctx context.Context, server *Server, stream incoming.CommandStream) *session {
 	return &session{
 		server: server, stream: stream, ctx: ctx, metadata: metadataOf(ctx), address: addressOf(ctx),
-		wake: make(chan struct{}, 1), calls: make(map[uint64]*call),
+		spanless: trace.ContextWithSpanContext(ctx, trace.SpanContext{}),
+		wake:     make(chan struct{}, 1), calls: make(map[uint64]*call),
 	}
 }
 
@@ -289,7 +292,7 @@ func (s *session) serve(opening incoming.Opening) error {
 	}
 	params := &s.server.params
 	if err := s.stream.Send(&treatyv1.StreamCommandsResponse{Greeting: &treatyv1.ParticipantGreeting{
-		ProtocolVersion: protocolVersion, Window: int32(min(params.Window, 1<<30)), //nolint:gosec // It fits.
+		ProtocolVersion: protocolVersion, Window: int32(min(params.Window, 1<<30)),
 		MaxMessageBytes: int64(params.MaxRequestBytes), ContractsDigest: opening.ContractsDigest,
 	}}); err != nil {
 		return err
@@ -406,7 +409,7 @@ func (s *session) batch(response *treatyv1.StreamCommandsResponse) bool {
 	response.Answers = response.Answers[:0]
 	size := 0
 	for i, a := range s.answers {
-		size += a.size + protowire.SizeVarint(uint64(a.size)) + 1 //nolint:gosec // A size isn't negative.
+		size += a.size + protowire.SizeVarint(uint64(a.size)) + 1
 		if i > 0 && size > maxBatch {
 			break
 		}

@@ -13,8 +13,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
-
-	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
 // Tracing makes the server spans of commands. They have the names and attributes that otelgrpc gives the spans of unary
@@ -34,7 +32,7 @@ const unsampled = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-00"
 func NewTracing(tracer trace.Tracer, propagator propagation.TextMapPropagator) *Tracing {
 	t := &Tracing{tracer: tracer, propagator: propagator}
 	// The span is never ended, so it is never exported.
-	_, span := tracer.Start(t.extract(context.Background(), carrier{parent: unsampled}), "probe")
+	_, span := tracer.Start(propagator.Extract(context.Background(), carrier{parent: unsampled}), "probe")
 	t.skips = !span.IsRecording()
 	return t
 }
@@ -60,23 +58,19 @@ func (carrier) Set(string, string) {}
 // Keys implements propagation.TextMapCarrier.
 func (carrier) Keys() []string { return []string{traceparentKey, tracestateKey} }
 
-// extract returns ctx with the span context of a command's parent.
-func (t *Tracing) extract(ctx context.Context, c carrier) context.Context {
-	ctx = t.propagator.Extract(ctx, c)
-	return trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(ctx))
-}
-
-func carrierOf(streamed *treatyv1.StreamedCommand) carrier {
-	return carrier{parent: streamed.GetTraceparent(), state: streamed.GetTracestate()}
+// parentOf returns a context with the span context of a call's parent.
+func (t *Tracing) parentOf(c *call) context.Context {
+	return t.propagator.Extract(c.session.spanless, carrier{
+		parent: c.streamed.GetTraceparent(), state: c.streamed.GetTracestate(),
+	})
 }
 
 // start starts the span of a call, unless it wouldn't be recorded.
 func (t *Tracing) start(c *call) {
-	carrier := carrierOf(c.streamed)
-	if t.skips && isUnsampled(carrier.parent) {
+	if t.skips && isUnsampled(c.streamed.GetTraceparent()) {
 		return
 	}
-	_, span := t.tracer.Start(t.extract(c.session.ctx, carrier), c.method.Path[1:], c.method.start...)
+	_, span := t.tracer.Start(t.parentOf(c), c.method.Path[1:], c.method.start...)
 	if span.IsRecording() {
 		span.SetAttributes(c.session.address...)
 	}
@@ -94,7 +88,7 @@ func (t *Tracing) spanOf(c *call) any {
 	if span := c.span.Load(); span != nil {
 		return *span
 	}
-	span := trace.SpanFromContext(t.extract(c.session.ctx, carrierOf(c.streamed)))
+	span := trace.SpanFromContext(t.parentOf(c))
 	if !c.span.CompareAndSwap(nil, &span) {
 		return *c.span.Load()
 	}
@@ -108,13 +102,9 @@ func (*Tracing) end(c *call) {
 		return
 	}
 	span, failure := *started, c.answer.GetFailure()
-	switch codes.Code(failure.GetCode()) { //nolint:gosec,exhaustive // It is a code, and these are the server's errors.
+	switch codes.Code(failure.GetCode()) {
 	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
 		span.SetStatus(otelcodes.Error, failure.GetMessage())
-	default:
-		if failure != nil {
-			span.SetStatus(otelcodes.Unset, "")
-		}
 	}
 	span.SetAttributes(semconv.RPCResponseStatusCode(code.Code(failure.GetCode()).String()))
 	span.End()
