@@ -116,7 +116,7 @@ func (c *comparison) validate() (args []string, set map[string]string, err error
 	if err := o.validate(); err != nil {
 		return nil, nil, fmt.Errorf("--args: %w", err)
 	}
-	if o.Matrix || o.Sleeping > 0 || o.Overload > 0 || len(o.Watchers) > 0 || flags.NArg() > 0 {
+	if o.Fill > 0 || o.Matrix || o.Sleeping > 0 || o.Overload > 0 || len(o.Watchers) > 0 || flags.NArg() > 0 {
 		return nil, nil, fmt.Errorf("--args %q asks for another measurement; only that of sagas can be compared",
 			c.Args)
 	}

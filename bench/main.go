@@ -12,6 +12,10 @@
 //
 //	go run ./bench --matrix
 //
+// With --fill, it also measures Treaty with a store that has millions of finished sagas:
+//
+//	go run ./bench --fill 10000000 --fill-store /var/tmp/filled.db
+//
 // The command compare compares a commit with the working tree, in alternating runs:
 //
 //	go run ./bench compare --base main

@@ -70,13 +70,22 @@ func (m *measurement) startFloor(name string, o options, flags ...string) (*side
 	return &side{name: name, server: server, participant: participant}, err
 }
 
-// startTreaty starts an orchestrator and its participant. Their databases are in a directory of their own.
+// startTreaty starts an orchestrator with a new store, and its participant. Their databases are in a directory of their
+// own.
 func (m *measurement) startTreaty(name string, o options) (*side, error) {
+	return m.startTreatyOn(name, o, "")
+}
+
+// startTreatyOn is startTreaty with a store that exists.
+func (m *measurement) startTreatyOn(name string, o options, store string) (*side, error) {
 	dir, err := os.MkdirTemp(m.dir, "treaty-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the databases: %w", err)
 	}
-	s := &side{name: name, store: filepath.Join(dir, "treaty.db")}
+	if store == "" {
+		store = filepath.Join(dir, "treaty.db")
+	}
+	s := &side{name: name, store: store}
 	args := []string{"participant"}
 	if o.Inbox {
 		args = append(args, "--inbox", dir)
@@ -184,12 +193,23 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 		}
 		sides = append(sides, heapFloor)
 	}
+	var filled *side
+	if o.Fill > 0 {
+		if filled, err = m.startFilled(o, progress); err != nil {
+			return nil, m.why(err)
+		}
+		sides = append(sides, filled)
+	}
 	if err := m.run(o, progress, sides...); err != nil {
 		return nil, err
 	}
 	result = newReport(o, floor.rounds, treaty.rounds)
 	if heapFloor != nil {
-		result.HeapFloor = newBeside(heapFloor.rounds, treaty.rounds)
+		result.HeapFloor = newBeside(heapFloor.rounds, ratioOf(heapFloor.rounds, treaty.rounds))
+	}
+	if filled != nil {
+		result.Filled = newBeside(filled.rounds, ratioOf(treaty.rounds, filled.rounds))
+		result.Filled.Sagas = o.Fill
 	}
 	if result.Bytes, err = treaty.bytes(result.Sagas); err != nil {
 		return nil, err

@@ -23,6 +23,8 @@ type options struct {
 	Unary     bool          `json:"unary"`
 	Conns     int           `json:"client_connections"`
 	HeapFloor bool          `json:"-"`
+	Fill      int           `json:"-"`
+	FillStore string        `json:"-"`
 	Matrix    bool          `json:"-"`
 	Sleeping  int           `json:"-"`
 	Overload  int           `json:"-"`
@@ -52,6 +54,10 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 	flags.BoolVar(&o.JSON, "json", false, "print JSON")
+	flags.IntVar(&o.Fill, "fill", 0, "also measure a store with this many finished sagas, and compare it with the "+
+		"empty one")
+	flags.StringVar(&o.FillStore, "fill-store", "", "with --fill, use a copy of the store in this file; if there is "+
+		"none, keep a copy there")
 	flags.BoolVar(&o.Matrix, "matrix", false, "measure many combinations of --in-flight, --refused, --tracing, "+
 		"--no-inbox and --unary, in shorter rounds, and print a table in Markdown; "+
 		"with --json, a report in each line")
@@ -70,7 +76,8 @@ func (o *options) validate() error {
 	}{
 		{"steps", o.Steps, 1, 1000}, {"in-flight", o.InFlight, 1, 100_000}, {"payload", o.Payload, 0, 1 << 20},
 		{"refused", o.Refused, 0, 100}, {"rounds", o.Rounds, 1, 1000}, {"connections", o.Conns, 1, 64},
-		{"sleeping", o.Sleeping, 0, 10_000_000}, {"overload", o.Overload, 0, 1_000_000},
+		{"fill", o.Fill, 0, 100_000_000}, {"sleeping", o.Sleeping, 0, 10_000_000},
+		{"overload", o.Overload, 0, 1_000_000},
 	} {
 		if limit.value < limit.low || limit.value > limit.top {
 			return fmt.Errorf("--%s is %d; it must be between %d and %d", limit.name, limit.value, limit.low, limit.top)
@@ -90,6 +97,9 @@ func (o *options) validate() error {
 	if o.Outage && o.Overload == 0 {
 		return errors.New("--outage needs --overload")
 	}
+	if o.FillStore != "" && o.Fill == 0 {
+		return errors.New("--fill-store needs --fill")
+	}
 	o.Inbox = !o.NoInbox
 	return o.validateInstead()
 }
@@ -101,7 +111,7 @@ func (o *options) validateInstead() error {
 		flag  string
 		given bool
 	}{
-		{"--matrix", o.Matrix}, {"--sleeping", o.Sleeping > 0}, {"--overload", o.Overload > 0},
+		{"--fill", o.Fill > 0}, {"--matrix", o.Matrix}, {"--sleeping", o.Sleeping > 0}, {"--overload", o.Overload > 0},
 		{"--watchers", len(o.Watchers) > 0},
 	} {
 		if measurement.given {

@@ -43,6 +43,7 @@ type report struct {
 	Processes       processes `json:"processes"`
 	FloorProcesses  processes `json:"floor_processes"`
 	HeapFloor       *beside   `json:"heap_floor,omitempty"` // the floor with a heap floor; the ratio is Treaty's to it
+	Filled          *beside   `json:"filled,omitempty"`     // Treaty with a filled store; the ratio is to the empty one
 	Bytes           float64   `json:"bytes_per_saga"`       // on disk, after the store was closed
 	Sagas           int       `json:"sagas"`                // that Treaty ran in total, warm-up included
 	Spans           int64     `json:"spans,omitempty"`      // of all sides
@@ -64,6 +65,7 @@ type perSaga struct {
 
 // beside are the figures of a side that is shown beside the two that are compared.
 type beside struct {
+	Sagas     int     `json:"sagas,omitempty"` // in the store, before
 	PerSecond float64 `json:"sagas_per_s"`
 	Ratio     float64 `json:"ratio"`
 	P50       float64 `json:"p50_ms"`
@@ -87,10 +89,9 @@ func newReport(o options, floors, treaties []measured) *report {
 	return r
 }
 
-// newBeside returns the figures of a side, with the ratio of others to it.
-func newBeside(rounds, others []measured) *beside {
+func newBeside(rounds []measured, ratio float64) *beside {
 	return &beside{
-		PerSecond: median(rounds, perSecond), Ratio: ratioOf(rounds, others),
+		PerSecond: median(rounds, perSecond), Ratio: ratio,
 		P50: median(rounds, p50), P99: median(rounds, p99), CPU: median(rounds, measured.cpu),
 	}
 }
@@ -157,9 +158,15 @@ func (r *report) print(w io.Writer) {
 	if b := r.HeapFloor; b != nil {
 		fmt.Fprintf(w, name+figures+" %10.0f\n", "floor with a heap floor", b.PerSecond, b.P50, b.P99, b.CPU)
 	}
+	if b := r.Filled; b != nil {
+		fmt.Fprintf(w, name+figures+" %10.0f\n", "Treaty, filled store", b.PerSecond, b.P50, b.P99, b.CPU)
+	}
 	fmt.Fprintf(w, "\nratio %.2f", r.Ratio)
 	if r.HeapFloor != nil {
 		fmt.Fprintf(w, "; %.2f to the floor with a heap floor", r.HeapFloor.Ratio)
+	}
+	if r.Filled != nil {
+		fmt.Fprintf(w, "; with %d finished sagas in the store, %.2f of that with none", r.Filled.Sagas, r.Filled.Ratio)
 	}
 	fmt.Fprintf(w, "\nCPU us and allocations are for each saga: %s in the orchestrator, %s in the participant "+
 		"(the floor's: %s, %s)\n%.0f bytes on disk for each of %d sagas\n",

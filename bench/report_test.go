@@ -62,7 +62,9 @@ func madeReport() *report {
 	floors, treaties := []measured{made(10), made(8), made(9)}, []measured{made(5), made(6), made(4)}
 	r := newReport(o, floors, treaties)
 	r.conditions = somewhere
-	r.HeapFloor = newBeside([]measured{made(12), made(12), made(12)}, treaties)
+	r.HeapFloor = newBeside([]measured{made(12), made(12), made(12)}, 0.42)
+	r.Filled = newBeside([]measured{made(5), made(5), made(5)}, 0.98)
+	r.Filled.Sagas = 10_000_000
 	r.Bytes = 940
 	return r
 }

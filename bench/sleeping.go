@@ -148,12 +148,17 @@ func (r *sleepReport) restart(all *children, args []string, dir string, progress
 	return err
 }
 
-func dialSagas(target string) (treatyv1.SagaServiceClient, func(), error) {
+// dial returns a client of a service at a target, and a function that closes its connection.
+func dial[C any](target string, client func(grpc.ClientConnInterface) C) (c C, closeConn func(), err error) {
 	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return nil, nil, fmt.Errorf("connecting to %s: %w", target, err)
+		return c, nil, fmt.Errorf("connecting to %s: %w", target, err)
 	}
-	return treatyv1.NewSagaServiceClient(conn), func() { _ = conn.Close() }, nil
+	return client(conn), func() { _ = conn.Close() }, nil
+}
+
+func dialSagas(target string) (treatyv1.SagaServiceClient, func(), error) {
+	return dial(target, treatyv1.NewSagaServiceClient)
 }
 
 // startAll starts sagas that sleep, many at once.

@@ -76,6 +76,13 @@ type batch struct {
 	err  error
 }
 
+// member is a call that may be part of a batch.
+type member struct {
+	method string
+	budget time.Duration // See unit.
+	work   func(*unit) conclusion
+}
+
 // fate is what became of a batch.
 type fate int
 
@@ -95,11 +102,9 @@ func (c *committer) takes(method string) bool {
 
 // handle runs a call as a part of a batch, which may run it more than once. It returns false if the call has to run
 // alone.
-func (c *committer) handle(
-	ctx context.Context, h *handling, work func(*unit) conclusion,
-) (conclusion, bool) {
+func (c *committer) handle(ctx context.Context, m member) (conclusion, bool) {
 	for range maxBatchRuns {
-		if !c.takes(h.method) {
+		if !c.takes(m.method) {
 			break
 		}
 		b, err := c.turns.join(ctx)
@@ -115,7 +120,7 @@ func (c *committer) handle(
 				return failed(unavailable("beginning a transaction", errors.Join(ctx.Err(), err))), true
 			}
 		}
-		done, next := b.run(ctx, h, work)
+		done, next := b.run(ctx, m)
 		switch next {
 		case answered:
 			return done, true
@@ -243,15 +248,15 @@ func (c *committer) close() error {
 }
 
 // run runs a call in its batch and hands the batch on.
-func (b *batch) run(ctx context.Context, h *handling, work func(*unit) conclusion) (done conclusion, next after) {
+func (b *batch) run(ctx context.Context, m member) (done conclusion, next after) {
 	c := b.committer
 	if err := ctx.Err(); err != nil {
 		b.pass()
 		return failed(unavailable("beginning a transaction", err)), answered
 	}
 	u := &unit{
-		querier: detached{c}, handlers: c.conn, savepoint: c.savepoint, method: h.method, batch: b,
-		first: b.calls == 0, budget: h.inbox.options.HandlerBudget,
+		querier: detached{c}, handlers: c.conn, savepoint: c.savepoint, method: m.method, batch: b,
+		first: b.calls == 0, budget: m.budget,
 	}
 	if b.calls == 1 {
 		c.use(b.shared)
@@ -259,11 +264,11 @@ func (b *batch) run(ctx context.Context, h *handling, work func(*unit) conclusio
 	returned := false
 	defer func() {
 		if !returned { // The handler has panicked, or ended its goroutine.
-			u.lost = u.lost || !u.set && u.revoked == nil // It wasn't the handler, so it isn't known what is written.
+			u.lost = u.lost || u.storing // Then it wasn't the handler, and it isn't known what is written.
 			b.finish(u, conclusion{raise: true})
 		}
 	}()
-	done = work(u)
+	done = m.work(u)
 	returned = true
 	return done, b.finish(u, done)
 }

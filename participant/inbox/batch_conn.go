@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -195,14 +196,64 @@ func (c *batchConn) drop(p *preparedStatement) {
 }
 
 // exec executes a statement of the inbox itself, with arguments that SQLite knows, strings of its own types, and ints.
-func (c *batchConn) exec(query string, args []any) (driver.Result, error) {
+func (c *batchConn) exec(query string, args []any) (result driver.Result, err error) {
+	err = c.run(query, args, func(ctx context.Context, p *preparedStatement) (err error) {
+		result, err = p.ExecContext(ctx, c.values)
+		return err
+	})
+	return result, err
+}
+
+// eachRow executes a query of the inbox itself. See the function of this name.
+func (c *batchConn) eachRow(query string, args []any, f func(row []any)) error {
+	return c.run(query, args, func(ctx context.Context, p *preparedStatement) (err error) {
+		rows, err := p.QueryContext(ctx, c.values)
+		if err != nil {
+			return err
+		}
+		// Most commands have no row, and the driver reads the names of the columns before it returns one.
+		if peek, ok := rows.(interface{ NextRow() error }); ok {
+			if err := peek.NextRow(); err != nil {
+				return errors.Join(ignoreEOF(err), rows.Close())
+			}
+			if err := rows.Close(); err != nil {
+				return err
+			}
+			if rows, err = p.QueryContext(ctx, c.values); err != nil {
+				return err
+			}
+		}
+		defer func() { err = errors.Join(err, rows.Close()) }()
+		values := make([]driver.Value, len(rows.Columns()))
+		row := make([]any, len(values))
+		for {
+			if err := rows.Next(values); err != nil {
+				return ignoreEOF(err)
+			}
+			for i, value := range values {
+				row[i] = value
+			}
+			f(row)
+		}
+	})
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// run lets f execute a statement of the inbox itself with c.values.
+func (c *batchConn) run(query string, args []any, f func(context.Context, *preparedStatement) error) error {
 	ctx, err := c.through(context.Background())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p, err := c.take(ctx, query)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer c.put(p)
 	c.values = c.values[:0]
@@ -216,10 +267,10 @@ func (c *batchConn) exec(query string, args []any) (driver.Result, error) {
 		}
 		c.values = append(c.values, driver.NamedValue{Ordinal: i + 1, Value: arg})
 		if err := p.CheckNamedValue(&c.values[i]); err != nil {
-			return nil, fmt.Errorf("argument %d of a statement: %T can't be stored: %w", i+1, arg, err)
+			return fmt.Errorf("argument %d of a statement: %T can't be stored: %w", i+1, arg, err)
 		}
 	}
-	return p.ExecContext(ctx, c.values)
+	return f(ctx, p)
 }
 
 // keeps reports whether a statement is worth keeping.

@@ -245,6 +245,11 @@ func TestFaultsInBatch(t *testing.T) {
 		{name: "a savepoint of its own", do: both(insert,
 			execute(`SAVEPOINT mine; DELETE FROM effects; ROLLBACK TO mine; RELEASE mine`)), runs: once, own: 1,
 			effects: 1},
+		{name: "savepoints in statements of their own", do: both(both(insert, execute(`SAVEPOINT mine`)),
+			both(both(execute(`DELETE FROM effects`), execute(`ROLLBACK TRANSACTION TO SAVEPOINT mine`)),
+				both(execute(`rollback /* again */ to mine`), execute(`RELEASE mine`)))), runs: once, own: 1,
+			effects: 1},
+		{name: "a savepoint left open", do: both(insert, execute(`SAVEPOINT mine`)), runs: once, own: 1, effects: 1},
 		{name: "a write around it", do: both(insert, around), code: codes.Internal,
 			text: "write through the tx that it is called with", runs: once, own: 1},
 		{name: "another command", do: func(ctx context.Context, s *service, _ *inbox.Tx) error {
@@ -415,7 +420,7 @@ func TestHandlerBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openWith(t, inbox.SQLiteDSN(filepath.Join(t.TempDir(), "service.db")),
-				inbox.Options{HandlerBudget: 20 * time.Millisecond})
+				inbox.Options{HandlerBudget: 100 * time.Millisecond})
 			raise(t, s)
 			answered, runs := make(chan struct{}), 0
 			var aroundErr error
@@ -664,4 +669,78 @@ func TestRandomFaults(t *testing.T) {
 		}
 	}
 	t.Logf("%d commands were executed, %d sagas were answered so", audit(t, s.db), len(answered))
+}
+
+// TestCompletionsShareCommit checks that the ends of accepted commands are committed with the commands that wait, and
+// that one that goes wrong harms nobody else.
+func TestCompletionsShareCommit(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+	if _, err := s.db.ExecContext(t.Context(), tables); err != nil {
+		t.Fatal(err)
+	}
+	raise(t, s)
+	accept := func(context.Context, *service, *inbox.Tx) error { return participant.Pending(time.Hour) }
+	for _, saga := range []string{"done", "refused", "spoilt"} {
+		if err := s.do(command(t.Context(), saga, participant.Action), accept); !isPending(err) {
+			t.Fatal(err)
+		}
+	}
+	accepted := func(saga string) participant.Command {
+		return participant.Command{CommandID: "sagas/" + saga + "/steps/1", Direction: participant.Action}
+	}
+	shared := make(map[string]bool)
+	look := func(name string, tx *inbox.Tx) {
+		var inside int
+		if err := tx.QueryRowContext(t.Context(), `SELECT count(*) FROM effects`).Scan(&inside); err != nil {
+			t.Error(err)
+		}
+		shared[name] = shared[name] || inside > s.committed(t)
+	}
+	end := func(saga string, do effect) error {
+		_, err := inbox.Complete(t.Context(), s.inbox, accepted(saga),
+			func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
+				look(saga, tx)
+				return &customerv1.AddressChanged{}, do(command(t.Context(), saga, participant.Action), s, tx)
+			})
+		return err
+	}
+	errs := make(map[string]error)
+	var mu sync.Mutex
+	ends := func(name string, end func() error) waiter {
+		return waiter{name: name, direct: func() {
+			err := end()
+			mu.Lock()
+			defer mu.Unlock()
+			errs[name] = err
+		}}
+	}
+	outcomes := s.together(t,
+		waiter{name: "first", ctx: command(t.Context(), "first", participant.Action), do: insert},
+		ends("done", func() error { return end("done", insert) }),
+		ends("refused", func() error {
+			return inbox.Refuse(t.Context(), s.inbox, accepted("refused"), errRefused, func(tx *inbox.Tx) error {
+				look("refused", tx)
+				return nil
+			})
+		}),
+		ends("spoilt", func() error { return end("spoilt", both(insert, execute(`INSERT INTO children VALUES (7)`))) }),
+		waiter{name: "last", ctx: command(t.Context(), "last", participant.Action), do: insert})
+	for _, name := range []string{"first", "last"} {
+		if o := outcomes[name]; o.err != nil || o.verdict != "executed" {
+			t.Errorf("%s: %+v, want to be executed", name, o)
+		}
+	}
+	if errs["done"] != nil || errs["refused"] != nil || status.Code(errs["spoilt"]) != codes.Unavailable {
+		t.Errorf("the completions: %v, want one that is UNAVAILABLE", errs)
+	}
+	for _, name := range []string{"done", "refused", "spoilt"} {
+		if !shared[name] {
+			t.Errorf("%s had a transaction of its own only", name)
+		}
+	}
+	if pending, err := inbox.Pending(t.Context(), s.inbox); err != nil || len(pending) != 1 ||
+		pending[0].Command.CommandID != "sagas/spoilt/steps/1" {
+		t.Errorf("pending are %v, %v; want the one that is spoilt", pending, err)
+	}
+	audit(t, s.db)
 }

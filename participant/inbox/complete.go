@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -29,9 +28,9 @@ var (
 )
 
 // Complete ends an accepted command with a reply. It runs the handler in a transaction and commits its effect together
-// with the reply, at most once. Only the command's id and direction are used. From then on, duplicates get the reply.
-// Inform the orchestrator afterwards, with a participant.Completer. If that fails, the orchestrator learns the reply
-// from a duplicate.
+// with the reply, at most once. The handler may run more than once, as that of [Handle]. Only the command's id and
+// direction are used. From then on, duplicates get the reply. Inform the orchestrator afterwards, with a
+// participant.Completer. If that fails, the orchestrator learns the reply from a duplicate.
 //
 // If the command was completed before, Complete returns the stored reply and doesn't run the handler. If the handler
 // fails, Complete returns its error, stores nothing, and the command stays accepted. If the database fails, the command
@@ -97,44 +96,52 @@ func (i *Inbox) complete(ctx context.Context, c completion) (stored *entry, err 
 	if c.command.Saga, _, ok = wire.SplitStep(c.command.CommandID); !ok {
 		return nil, fmt.Errorf("%w: a command id is sagas/{saga}/steps/{step}", ErrNotAccepted)
 	}
-	tx, done, err := i.ledger.begin(ctx, i.db, c.command.CommandID)
-	if err != nil {
-		return nil, unavailable("beginning a transaction", err)
+	done := i.transact(ctx, c.command.CommandID, completions, func(u *unit) conclusion {
+		stored = nil // It may run more than once.
+		known, err := i.ledger.look(ctx, u, c.command)
+		if err != nil {
+			return failed(u.lose(unavailable("looking the command up", err)))
+		}
+		e := known.in(c.command.Direction)
+		if err := c.allowed(known, e); err != nil {
+			return failed(err)
+		}
+		if e.verdict == c.verdict {
+			stored = e
+			return conclusion{keep: true}
+		}
+		return i.end(ctx, u, c, e.method)
+	})
+	if done.verdict != "" {
+		i.report(ctx, c.command.Direction, done.verdict)
 	}
-	defer done()
-	// This also runs if the handler panics. After the commit it does nothing.
-	defer func() { _ = rollback(tx) }()
-	known, err := i.ledger.look(ctx, tx, c.command)
-	if err != nil {
-		return nil, unavailable("looking the command up", err)
+	return stored, done.err
+}
+
+// completions is the method of all completions, as far as batches are concerned: which one it is isn't known before.
+const completions = "completions"
+
+// end runs the handler of a completion and stores the command's end.
+func (i *Inbox) end(ctx context.Context, u *unit, c completion, method string) conclusion {
+	if c.verdict == Refused && !refuses(method, c.command.Direction, c.refusal) {
+		return failed(fmt.Errorf("the code %s doesn't refuse this command: use participant.Refuse with a code that "+
+			"does", statusOf(c.refusal).Code()))
 	}
-	e := known.in(c.command.Direction)
-	if err := c.allowed(known, e); err != nil {
-		return nil, err
-	}
-	if e.verdict == c.verdict {
-		return e, nil
-	}
-	if c.verdict == Refused && !refuses(e.method, c.command.Direction, c.refusal) {
-		return nil, fmt.Errorf("the code %s doesn't refuse this command: use participant.Refuse with a code that does",
-			statusOf(c.refusal).Code())
-	}
-	u := &unit{querier: tx, handlers: tx, savepoint: ownSavepoint}
-	answer, err := i.run(ctx, u, handlerName(e.method, c.command), c.run)
+	answer, err := i.run(ctx, u, handlerName(method, c.command), c.run)
 	if err == nil && c.verdict == Executed {
-		err = i.checkReply(ctx, e.method, c.command, answer)
+		err = i.checkReply(ctx, method, c.command, answer)
+	}
+	if err == nil {
+		err = u.accept(ctx)
 	}
 	if err != nil {
-		return nil, err
+		return failed(err)
 	}
-	if err := i.settle(ctx, tx, &entry{command: c.command, verdict: c.verdict, answer: answer}); err != nil {
-		return nil, unavailable("storing the answer", err)
+	u.storing = true
+	if err := i.settle(ctx, u, &entry{command: c.command, verdict: c.verdict, answer: answer}); err != nil {
+		return failed(u.lose(unavailable("storing the answer", err)))
 	}
-	if err := commit(tx); err != nil {
-		return nil, err
-	}
-	i.report(ctx, c.command.Direction, c.verdict)
-	return nil, nil
+	return conclusion{verdict: c.verdict, keep: true}
 }
 
 // allowed returns the reason why the command can't end this way, or nil if it can.
@@ -155,7 +162,7 @@ func (c *completion) allowed(known seen, e *entry) error {
 
 // settle stores the end of an accepted command. The refusal of a compensation isn't stored, so that the compensation
 // can be sent again.
-func (i *Inbox) settle(ctx context.Context, tx *sql.Tx, e *entry) error {
+func (i *Inbox) settle(ctx context.Context, tx querier, e *entry) error {
 	if e.verdict == Refused && e.command.Direction == participant.Compensation {
 		return i.ledger.drop(ctx, tx, e.command)
 	}

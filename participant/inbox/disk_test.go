@@ -79,7 +79,7 @@ func (d *disk) OpenFilename(filename *vfs.Filename, flags vfs.OpenFlag) (vfs.Fil
 	return &diskFile{File: file, disk: d, name: name}, flags, nil
 }
 
-func (d *disk) Delete(name string, syncDir bool) error { //nolint:revive // The interface is SQLite's.
+func (d *disk) Delete(name string, syncDir bool) error {
 	return d.do("delete", name, func(*content) error {
 		delete(d.files, name) // What it had isn't found again: these tests are about contents, not names.
 		return d.VFSFilename.Delete(name, syncDir)

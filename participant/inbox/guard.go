@@ -100,11 +100,15 @@ const slowHandler = 500 * time.Millisecond
 // run runs a handler in a transaction, after a savepoint. If it returns an error, the handler's effect must not be
 // committed.
 func (i *Inbox) run(ctx context.Context, u *unit, handlerName string, handler run) ([]byte, error) {
-	if err := u.mark(ctx); err != nil {
-		return nil, err
-	}
 	e := &execution{handler: handlerName}
-	u.execution, u.tx = e, &Tx{tx: u.handlers, handler: handlerName, shared: u.batch != nil && !u.first}
+	u.execution, u.tx = e, &Tx{tx: u.handlers, handler: handlerName}
+	if u.batch == nil {
+		if err := u.mark(ctx); err != nil {
+			return nil, err
+		}
+	} else {
+		u.tx.shared, u.tx.mark = !u.first, u.mark // Not every handler executes statements.
+	}
 	start := time.Now()
 	answer, err := i.guard.runIn(u, handler)
 	if ctx.Err() != nil && time.Since(start) >= slowHandler {

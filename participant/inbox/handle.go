@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -169,18 +168,27 @@ func (h *handling) handle(ctx context.Context, handler run) (answer []byte, err 
 func (h *handling) tryHandle(ctx context.Context, handler run) (answer []byte, raise bool, err error) {
 	work := func(u *unit) conclusion { return h.conclude(ctx, u, handler) }
 	var done conclusion
-	together := false
-	if c := h.inbox.ledger.together(h.inbox.db); c != nil && h.inSaga {
-		done, together = c.handle(ctx, h, work)
-	}
-	if !together {
-		done = h.inbox.alone(ctx, h.command.CommandID, work)
+	if h.inSaga {
+		done = h.inbox.transact(ctx, h.command.CommandID, h.method, work)
+	} else {
+		done = h.inbox.alone(ctx, "", work)
 	}
 	if done.verdict != "" {
 		h.verdict = done.verdict
 		h.report(ctx)
 	}
 	return done.answer, done.raise, done.err
+}
+
+// transact does work in a transaction, and commits it if it is to be kept. The transaction may be shared with other
+// calls. Then work may be done more than once, and only the last time counts.
+func (i *Inbox) transact(ctx context.Context, commandID, method string, work func(*unit) conclusion) conclusion {
+	if c := i.ledger.together(i.db); c != nil {
+		if done, ok := c.handle(ctx, member{method: method, budget: i.options.HandlerBudget, work: work}); ok {
+			return done
+		}
+	}
+	return i.alone(ctx, commandID, work)
 }
 
 // alone does work in a transaction of its own, and commits it if it is to be kept.
@@ -242,6 +250,7 @@ func (h *handling) decide(ctx context.Context, u *unit, known seen, handler run)
 
 // repeat answers a duplicate. An action that was compensated is refused, whatever it was answered before.
 func (h *handling) repeat(ctx context.Context, u *unit, before *entry, undone bool) conclusion {
+	u.storing = true
 	if err := h.inbox.ledger.duplicate(ctx, u, h.command); err != nil {
 		return failed(u.lose(unavailable("counting a duplicate", err)))
 	}
@@ -338,6 +347,7 @@ func (h *handling) store(ctx context.Context, u *unit, verdict Verdict, answer [
 		}
 	}
 	e := &entry{command: h.command, method: h.method, verdict: verdict, answer: answer}
+	u.storing = true
 	if err := h.inbox.ledger.add(ctx, u, e); err != nil {
 		return failed(u.lose(unavailable("storing the answer", err)))
 	}
@@ -396,12 +406,11 @@ func (h *handling) report(ctx context.Context) { h.inbox.report(ctx, h.command.D
 
 // report records a verdict in the current span and in the metric.
 func (i *Inbox) report(ctx context.Context, direction participant.Direction, v Verdict) {
-	verdict := attribute.String("treaty.inbox.verdict", string(v))
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		span.SetAttributes(verdict)
+		span.SetAttributes(attribute.String(verdictKey, string(v)))
 	}
 	if i.verdicts.Enabled(ctx) {
-		i.verdicts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("treaty.direction", string(direction))))
+		i.verdicts.Add(ctx, 1, i.counted[counted{direction, v}]...)
 	}
 }
 

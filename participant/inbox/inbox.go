@@ -24,7 +24,8 @@ type Inbox struct {
 	guard    *guard
 	options  Options
 	verdicts metric.Int64Counter
-	kept     []string // methods
+	counted  map[counted][]metric.AddOption // The attributes of verdicts.
+	kept     []string                       // methods
 	recorded atomic.Int64
 	purged   atomic.Int64 // The sequence number up to which the last purge looked.
 }
@@ -146,7 +147,10 @@ func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbo
 		return nil, fmt.Errorf("opening the inbox: MaxReplyBytes is %d: orchestrators receive at most %d",
 			options.MaxReplyBytes, participant.DefaultMaxMessageBytes)
 	}
-	return &Inbox{db: db, ledger: l, guard: l.guarding(), options: options, verdicts: verdicts, kept: kept}, nil
+	return &Inbox{
+		db: db, ledger: l, guard: l.guarding(), options: options, verdicts: verdicts, counted: countedVerdicts(),
+		kept: kept,
+	}, nil
 }
 
 const meterName = "github.com/treatyhq/treaty/participant/inbox"

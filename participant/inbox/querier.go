@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"database/sql"
+	"errors"
 )
 
 // querier executes statements in a transaction: a *sql.Tx, or the *sql.Conn on which a batch runs.
@@ -38,4 +39,45 @@ func (d detached) QueryContext(_ context.Context, query string, args ...any) (*s
 // QueryRowContext implements querier.
 func (d detached) QueryRowContext(_ context.Context, query string, args ...any) *sql.Row {
 	return d.committer.conn.QueryRowContext(context.Background(), query, args...)
+}
+
+// eachRow calls f with each row of a query, whose values are int64, string, []byte or nil. They are valid until f
+// returns.
+func eachRow(ctx context.Context, tx querier, query string, args []any, f func(row []any)) (err error) {
+	if u, ok := tx.(*unit); ok && u.batch != nil {
+		c := u.batch.committer
+		return c.conn.Raw(func(any) error { return c.raw.eachRow(query, args, f) })
+	}
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	row, into := make([]any, len(columns)), make([]any, len(columns))
+	for i := range row {
+		into[i] = &row[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		f(row)
+	}
+	return rows.Err()
+}
+
+// textOf returns the text of a value.
+func textOf(value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case []byte:
+		return string(value)
+	default:
+		return ""
+	}
 }

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -126,31 +127,32 @@ func (l *sqliteLedger) look(ctx context.Context, tx querier, command participant
 	} else if scope != nil {
 		found.epoch, found.horizon = scope.epoch, scope.horizon
 	}
-	rows, err := tx.QueryContext(ctx, `
+	err = eachRow(ctx, tx, `
 		SELECT command_id, direction, method, verdict, CASE command_id WHEN ?1 THEN reply END, epoch, request_digest
-		FROM treaty_inbox WHERE command_id >= ?2 AND command_id <= ?3`, command.CommandID, first, last)
-	if err != nil {
-		return seen{}, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var e entry
-		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.verdict, &e.answer,
-			&e.command.Epoch, &e.command.RequestDigest); err != nil {
-			return seen{}, err
-		}
-		if command.Scope == "" {
-			found.epoch = max(found.epoch, e.command.Epoch)
-		}
-		switch {
-		case e.command.CommandID != command.CommandID:
-		case e.command.Direction == participant.Action:
-			found.action = &e
-		default:
-			found.compensation = &e
-		}
-	}
-	return found, rows.Err()
+		FROM treaty_inbox WHERE command_id >= ?2 AND command_id <= ?3`,
+		[]any{command.CommandID, first, last}, func(row []any) {
+			var e entry
+			e.command.CommandID, e.command.Direction = textOf(row[0]), participant.Direction(textOf(row[1]))
+			e.method, e.verdict = textOf(row[2]), Verdict(textOf(row[3]))
+			if answer, ok := row[4].([]byte); ok {
+				e.answer = bytes.Clone(answer)
+			}
+			if epoch, ok := row[5].(int64); ok {
+				e.command.Epoch = uint64(epoch)
+			}
+			e.command.RequestDigest = textOf(row[6])
+			if command.Scope == "" {
+				found.epoch = max(found.epoch, e.command.Epoch)
+			}
+			switch {
+			case e.command.CommandID != command.CommandID:
+			case e.command.Direction == participant.Action:
+				found.action = &e
+			default:
+				found.compensation = &e
+			}
+		})
+	return found, err
 }
 
 func (l *sqliteLedger) add(ctx context.Context, tx querier, e *entry) error {

@@ -18,14 +18,16 @@ import (
 // was committed. Rows and statements that the handler has left open are closed.
 type Tx struct {
 	tx      querier
-	handler string // Whose transaction it is, for errors.
-	shared  bool   // The effects of other calls are in it, so no context reaches the database.
+	handler string                          // Whose transaction it is, for errors.
+	shared  bool                            // The effects of other calls are in it, so no context reaches the database.
+	mark    func(ctx context.Context) error // Called before the first statement, if it isn't nil.
 
 	mu         sync.RWMutex // Held for reading while a statement runs.
 	ended      bool
 	late       bool // It was taken from the handler.
 	statements []*sql.Stmt
-	adding     sync.Mutex // Guards statements while mu is held for reading.
+	adding     sync.Mutex // Guards statements and marked while mu is held for reading.
+	marked     bool
 }
 
 // ExecContext runs a statement that returns no rows, as [sql.Tx.ExecContext] does.
@@ -78,7 +80,11 @@ func (t *Tx) enter(ctx context.Context) error {
 	t.mu.RLock()
 	ended, late := t.ended, t.late
 	if !ended && (!t.shared || ctx.Err() == nil) {
-		return nil
+		err := t.first(ctx)
+		if err != nil {
+			t.mu.RUnlock()
+		}
+		return err
 	}
 	t.mu.RUnlock()
 	switch {
@@ -93,6 +99,20 @@ func (t *Tx) enter(ctx context.Context) error {
 	// What was started and not waited for often ignores its errors, too.
 	slog.ErrorContext(ctx, "a statement is missing in what a handler has committed", "error", err)
 	return err
+}
+
+// first calls mark once, before the first statement.
+func (t *Tx) first(ctx context.Context) error {
+	if t.mark == nil {
+		return nil
+	}
+	t.adding.Lock()
+	defer t.adding.Unlock()
+	if t.marked {
+		return nil
+	}
+	t.marked = true
+	return t.mark(ctx)
 }
 
 // through returns the context that a statement is executed with.

@@ -13,6 +13,7 @@ type unit struct {
 	handlers  querier // What the handler's Tx executes its statements with.
 	savepoint savepoint
 	set       bool   // The savepoint is set.
+	storing   bool   // The inbox itself has begun to write.
 	method    string // Empty outside of a gRPC server.
 
 	// batch is nil if the transaction is the unit's own.
@@ -66,8 +67,8 @@ func (u *unit) mark(ctx context.Context) error {
 // accept keeps what the handler wrote as a part of the transaction. It fails if the transaction isn't the one in which
 // the savepoint was set.
 func (u *unit) accept(ctx context.Context) error {
-	if u.batch == nil {
-		return nil // It is committed, or not.
+	if u.batch == nil || !u.set {
+		return nil // It is committed, or not; or there is nothing.
 	}
 	if _, err := u.ExecContext(ctx, u.savepoint.release); err != nil {
 		return u.lose(unavailable("releasing a savepoint", err))

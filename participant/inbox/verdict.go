@@ -1,8 +1,12 @@
 package inbox
 
 import (
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/participant"
 )
 
 // Verdict is what the inbox did with one call. It is the span attribute "treaty.inbox.verdict" and is counted by the
@@ -48,6 +52,30 @@ const (
 	// run and nothing was stored.
 	Purged Verdict = "purged"
 )
+
+// verdictKey is the attribute with a verdict.
+const verdictKey = "treaty.inbox.verdict"
+
+// counted is what the metric distinguishes.
+type counted struct {
+	direction participant.Direction
+	verdict   Verdict
+}
+
+// countedVerdicts returns the attributes of all verdicts, since a set of attributes is expensive to make.
+func countedVerdicts() map[counted][]metric.AddOption {
+	options := make(map[counted][]metric.AddOption)
+	for _, v := range []Verdict{
+		Executed, Accepted, Refused, Duplicate, NullCompensated, RefusedLate, Closed, Stale, OtherRequest, Purged,
+	} {
+		for _, direction := range []participant.Direction{participant.Action, participant.Compensation} {
+			options[counted{direction, v}] = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
+				attribute.String(verdictKey, string(v)), attribute.String("treaty.direction", string(direction)),
+			))}
+		}
+	}
+	return options
+}
 
 // The reasons of the inbox's own errors, in an ErrorInfo with the domain "treaty".
 var (

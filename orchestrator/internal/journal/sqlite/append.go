@@ -166,23 +166,36 @@ func (w *writer) restartJournal(at *position, entry *journal.Entry) error {
 	return nil
 }
 
-// refuseCreation sets the Err of an entry whose saga can't be created, because its id exists, or was purged and may
-// not be used again.
-func (w *writer) refuseCreation(entry *journal.Entry) error {
+// wasPurged returns whether a saga was purged whose id may not be used again.
+func (w *writer) wasPurged(saga string) (bool, error) {
+	if !w.hasPurged {
+		return false, nil
+	}
 	stmt := w.isPurged
-	if err := bind(stmt, entry.Saga); err != nil {
-		return err
+	if err := stmt.BindText(1, saga); err != nil {
+		return false, fmt.Errorf("find the purged saga %s: %w", saga, err)
 	}
-	entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
-	if stmt.Step() {
-		entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
+	purged := stmt.Step()
+	if err := errors.Join(stmt.Err(), stmt.Reset()); err != nil {
+		return false, fmt.Errorf("find the purged saga %s: %w", saga, err)
 	}
-	return errors.Join(stmt.Err(), stmt.Reset())
+	return purged, nil
 }
 
-// create writes a saga's row and its first turn.
+// create writes a saga's row and its first turn, or sets the entry's Err.
+//
+// The row is inserted with VALUES. SQLite would copy each page that an INSERT with a SELECT changes, so that it can
+// undo the rows that were inserted before one that fails.
 func (w *writer) create(entry *journal.Entry) error {
 	row := entry.Row
+	purged, err := w.wasPurged(entry.Saga)
+	if err != nil {
+		return err
+	}
+	if purged {
+		entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrPurged)
+		return nil
+	}
 	definition, err := w.definitions.key(w.conn, row.Definition)
 	if err != nil {
 		return err
@@ -207,7 +220,8 @@ func (w *writer) create(entry *journal.Entry) error {
 		return fmt.Errorf("create saga %s: %w", entry.Saga, err)
 	}
 	if w.conn.Changes() == 0 {
-		return w.refuseCreation(entry)
+		entry.Err = fmt.Errorf("saga %s: %w", entry.Saga, journal.ErrExists)
+		return nil
 	}
 	w.nextKey++
 	if err := w.removeLost(entry.Saga); err != nil {

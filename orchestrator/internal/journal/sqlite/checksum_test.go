@@ -2,10 +2,13 @@ package sqlite
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +72,22 @@ func TestChangedByte(t *testing.T) {
 	for _, i := range []int{0, 2} {
 		if open[i].Err != nil || len(open[i].Turns) != 3 {
 			t.Errorf("saga %d: %+v", i, open[i])
+		}
+	}
+}
+
+// TestChecksum compares the checksum with that of the library, which needs an allocation.
+func TestChecksum(t *testing.T) {
+	for _, data := range [][]byte{nil, {0}, []byte("turn"), bytes.Repeat([]byte{0xff}, 4096)} {
+		for _, position := range []int64{0, 1, 1 << 24, -1, 0x0123456789abcdef} {
+			at := binary.BigEndian.AppendUint64(nil, uint64(position))
+			want := int64(crc32.Checksum(slices.Concat(data, at), castagnoli))
+			if got := checksum(position, data); got != want {
+				t.Errorf("position %x, %d bytes: %x, want %x", position, len(data), got, want)
+			}
+			if n := testing.AllocsPerRun(10, func() { checksum(position, data) }); n != 0 {
+				t.Errorf("position %x, %d bytes: %v allocations", position, len(data), n)
+			}
 		}
 	}
 }

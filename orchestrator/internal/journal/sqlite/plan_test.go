@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -151,5 +152,27 @@ func (s *Store) planned(t *testing.T, name, want, sql string, args []any) {
 	scans := regexp.MustCompile(`SCAN (s|e|sagas)\n`).MatchString(plan.String())
 	if !strings.Contains(plan.String(), want) || scans {
 		t.Errorf("%s: the plan should have %q and no scan:\n%s\n%s", name, want, plan.String(), sql)
+	}
+}
+
+// TestSingleRows tests that the statements of every saga insert single rows by their values. SQLite copies each page
+// that another statement changes, so that it can undo the first rows if a later one fails.
+func TestSingleRows(t *testing.T) {
+	store := openAt(t, filepath.Join(t.TempDir(), "sagas.db"))
+	defer store.Close()
+	w := store.writer
+	for _, stmt := range []*sqlite3.Stmt{w.insertSaga, w.insertTurn, w.updateSaga, w.insertLabel} {
+		explain, _, err := w.conn.Prepare("EXPLAIN " + stmt.SQL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for explain.Step() {
+			if opcode := explain.ColumnText(1); opcode == "InitCoroutine" || opcode == "Program" {
+				t.Errorf("%s\nhas the operation %s", stmt.SQL(), opcode)
+			}
+		}
+		if err := errors.Join(explain.Err(), explain.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -210,6 +210,7 @@ func (w *writer) delete(saga ended, remember func(id string) bool) (family []end
 		return nil, err
 	}
 	if remember != nil && remember(saga.id) {
+		w.hasPurged = true
 		if err := run(w.rememberPurged, saga.id, saga.forget); err != nil {
 			return nil, fmt.Errorf("remember it: %w", err)
 		}

@@ -52,6 +52,9 @@ type writer struct {
 	// hasPast is false if certainly no id of a purged event is kept.
 	hasPast bool
 
+	// hasPurged is false if certainly no id of a purged saga is kept.
+	hasPurged bool
+
 	// hasLost is false if there is certainly no lost saga.
 	hasLost bool
 
@@ -84,7 +87,7 @@ func openWriter(ctx context.Context, path string, options options) (w *writer, e
 		"synchronous = FULL",
 		"foreign_keys = OFF",
 		"temp_store = MEMORY",
-		"cache_size = -24576",
+		"cache_size = -8192", // a commit that splits a page looks at each page in the cache
 		"wal_autocheckpoint = 4096",
 		fmt.Sprintf("journal_size_limit = %d", maxIdleLog),
 	)
@@ -141,8 +144,7 @@ func (w *writer) prepare() error {
 		{&w.insertSaga, `INSERT INTO sagas
 				(key, id, definition, state, create_time, update_time, end_time, due, labels, waiting, created,
 					suspension, parent_scope, parent, parent_start, request_id, undoer, revision)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
-			WHERE NOT EXISTS (SELECT 1 FROM purged WHERE id = ?2) ON CONFLICT (id) DO NOTHING`},
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`},
 		{&w.isPurged, `SELECT 1 FROM purged WHERE id = ?`},
 		{&w.rememberPurged, `INSERT INTO purged (id, end_time) VALUES (?, ?) ON CONFLICT (id) DO NOTHING`},
 		{&w.updateSaga, `UPDATE sagas SET state = ?2, update_time = ?3, end_time = ?4, due = ?5, waiting = ?6,
@@ -197,6 +199,11 @@ func (w *writer) prepare() error {
 	if err := w.preparePast(); err != nil {
 		return err
 	}
+	purged, err := queryInt(w.conn, `SELECT EXISTS (SELECT 1 FROM purged)`)
+	if err != nil {
+		return err
+	}
+	w.hasPurged = purged != 0
 	lost, err := queryInt(w.conn, `SELECT EXISTS (SELECT 1 FROM lost)`)
 	w.hasLost = lost != 0
 	return err
