@@ -23,8 +23,8 @@ type durationKey struct {
 	code   codes.Code
 }
 
-// NewDurations returns a Durations that records in a histogram of seconds, with the attributes that otelgrpc records for
-// unary calls.
+// NewDurations returns a Durations that records in a histogram of seconds, with the attributes that otelgrpc records
+// for unary calls.
 func NewDurations(histogram metric.Float64Histogram) *Durations {
 	return &Durations{histogram: histogram}
 }
