@@ -71,8 +71,8 @@ func newCommands(g *guard, options *Options) *commands {
 	return c
 }
 
-// newDurations returns what records how long commands take, or nil if nobody reads metrics. It is the histogram in which
-// otelgrpc records unary calls, with its bounds.
+// newDurations returns what records how long commands take, or nil if nobody reads metrics. It is the histogram in
+// which otelgrpc records unary calls, with its bounds.
 func newDurations() *commandstream.Durations {
 	if !recordsMetrics() {
 		return nil
