@@ -173,7 +173,7 @@ func (c *comparison) build(ctx context.Context, dir string) (base, tree string, 
 // output runs a program in a directory and returns what it prints.
 func output(ctx context.Context, dir, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), comparedVariable+"=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 2 * stopLimit
 	var said strings.Builder
