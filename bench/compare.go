@@ -254,6 +254,7 @@ func (c *comparison) judge(out io.Writer, pairs []pair) error {
 		{"ratio to the floor", func(r compared) float64 { return r.Ratio }, "%.2f"},
 		{"sagas/s", func(r compared) float64 { return r.PerSecond }, "%.0f"},
 		{"CPU us per saga", func(r compared) float64 { return r.CPU }, "%.0f"},
+		{"CPU, of the floor's", func(r compared) float64 { return r.CPU / r.FloorCPU }, "%.2f"},
 		{"CPU us per saga, floor", func(r compared) float64 { return r.FloorCPU }, "%.0f"},
 	}
 	if pairs[0].base.Processes != nil && pairs[0].tree.Processes != nil {
