@@ -4,7 +4,11 @@ import (
 	"context"
 	"sync"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/rpcconv"
 	"google.golang.org/grpc"
 
 	"github.com/treatyhq/treaty/participant/internal/commandstream"
@@ -54,15 +58,34 @@ func newCommands(g *guard, options *Options) *commands {
 	c := &commands{guard: g, intercept: chain(append([]grpc.UnaryServerInterceptor{g.unary}, options.Interceptors...))}
 	c.methods = sync.OnceValue(c.find)
 	var spans *commandstream.Tracing
+	var durations *commandstream.Durations
 	if tracing() {
 		spans = commandstream.NewTracing(otel.Tracer(tracerName), otel.GetTextMapPropagator())
+		durations = newDurations()
 	}
 	c.server = commandstream.NewServer(commandstream.Params{
 		Method: func(name string) *commandstream.Method { return c.methods()[name] },
 		Window: int(options.MaxConcurrentStreams), MaxRequestBytes: options.maxRequestBytes(),
-		MaxReplyBytes: options.MaxMessageBytes, Tracing: spans,
+		MaxReplyBytes: options.MaxMessageBytes, Tracing: spans, Durations: durations,
 	})
 	return c
+}
+
+// newDurations returns what records how long commands take, or nil if nobody reads metrics. It is the histogram in which
+// otelgrpc records unary calls, with its bounds.
+func newDurations() *commandstream.Durations {
+	if !recordsMetrics() {
+		return nil
+	}
+	meter := otel.GetMeterProvider().Meter(otelgrpc.ScopeName, metric.WithInstrumentationVersion(otelgrpc.Version),
+		metric.WithSchemaURL(semconv.SchemaURL))
+	histogram, err := rpcconv.NewServerCallDuration(meter, metric.WithExplicitBucketBoundaries(
+		0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10))
+	if err != nil {
+		otel.Handle(err)
+		return nil
+	}
+	return commandstream.NewDurations(histogram.Inst())
 }
 
 // register remembers a service.

@@ -496,7 +496,8 @@ func TestOnlyCommandsAreStreamed(t *testing.T) {
 
 // TestStreamIsServed looks at when the stream is served, and whether Describe says so.
 func TestStreamIsServed(t *testing.T) {
-	raw := grpc.ConnectionTimeout(time.Minute)
+	timeout := grpc.ConnectionTimeout(time.Minute)
+	small := grpc.MaxSendMsgSize(50) // The message with the greeting is larger.
 	for _, test := range []struct {
 		name   string
 		stream participant.CommandStream
@@ -504,8 +505,8 @@ func TestStreamIsServed(t *testing.T) {
 		want   bool
 	}{
 		{"by default", participant.CommandStreamAuto, nil, true},
-		{"with gRPC's options", participant.CommandStreamAuto, []grpc.ServerOption{raw}, false},
-		{"on", participant.CommandStreamOn, []grpc.ServerOption{raw}, true},
+		{"with gRPC's options", participant.CommandStreamAuto, []grpc.ServerOption{timeout}, false},
+		{"on", participant.CommandStreamOn, []grpc.ServerOption{small}, true},
 		{"off", participant.CommandStreamOff, nil, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

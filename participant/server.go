@@ -88,7 +88,12 @@ func NewServer(options Options, more ...grpc.ServerOption) (*Server, error) {
 		s.commands = newCommands(s.guard, &options)
 		serveCommands = s.commands.server.Serve
 	}
-	s.grpc = grpc.NewServer(append(append(s.serverOptions(), more...), grpc.Creds(creds))...)
+	last := []grpc.ServerOption{grpc.Creds(creds)}
+	if s.commands != nil {
+		// A message with answers is larger than the reply in it. The interceptors limit the others.
+		last = append(last, grpc.MaxSendMsgSize(commandstream.MaxSendBytes(options.MaxMessageBytes)))
+	}
+	s.grpc = grpc.NewServer(slices.Concat(s.serverOptions(), more, last)...)
 	healthgrpc.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	incoming.RegisterStreamingParticipantService(s.grpc, s.services, serveCommands, adapt(options.Keepers)...)
@@ -121,10 +126,9 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}
 	if s.commands != nil {
-		// A message with answers is larger than the reply in it. The interceptors limit the others.
 		options = append([]grpc.ServerOption{
 			grpc.ChainUnaryInterceptor(s.limitReply), grpc.ChainStreamInterceptor(s.limitMessages),
-		}, append(options, grpc.MaxSendMsgSize(commandstream.MaxSendBytes(s.options.MaxMessageBytes)))...)
+		}, options...)
 	}
 	if handler := newStatsHandler(); handler != nil {
 		options = append(options, grpc.StatsHandler(handler))

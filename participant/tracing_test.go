@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -190,7 +193,10 @@ type span struct {
 
 // TestTracesBothWays compares the spans of commands that are sent as unary calls and over the stream.
 func TestTracesBothWays(t *testing.T) {
-	const unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	const (
+		unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+		rare      = "00-4bf92f3577b34da60000000000000001-00f067aa0ba902b7-00"
+	)
 	provider, propagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
 	defer otel.SetTracerProvider(provider)
 	defer otel.SetTextMapPropagator(propagator)
@@ -209,6 +215,9 @@ func TestTracesBothWays(t *testing.T) {
 		{name: "an unsampled saga", parent: unsampled},
 		{name: "an unsampled saga of a participant that records all", parent: unsampled,
 			sampler: sdktrace.AlwaysSample(), want: []string{"inside", changeAddress}},
+		{name: "a participant that records a thousandth", parent: rare, want: []string{"inside", changeAddress},
+			sampler: sdktrace.ParentBased(sdktrace.NeverSample(),
+				sdktrace.WithRemoteParentNotSampled(sdktrace.TraceIDRatioBased(0.001)))},
 		{name: "a saga without a trace", want: []string{"inside", changeAddress}},
 		{name: "a malformed parent", parent: "00-x-00", want: []string{"inside", changeAddress}},
 		{name: "no propagator", parent: unsampled, propagator: propagation.NewCompositeTextMapPropagator(),
@@ -294,4 +303,58 @@ func spansOf(ended []sdktrace.ReadOnlySpan) []span {
 		})
 	}
 	return spans
+}
+
+// TestMeasuresBothWays compares the metrics of commands that are sent as unary calls and over the stream.
+func TestMeasuresBothWays(t *testing.T) {
+	defer setTelemetry(sdktrace.NewTracerProvider())()
+	defer otel.SetMeterProvider(noop.NewMeterProvider())
+	type point struct {
+		Scope      instrumentation.Scope
+		Name, Unit string
+		Attributes string
+		Count      uint64
+		Bounds     []float64
+	}
+	got := make(map[string][]point)
+	for way, send := range ways {
+		reader := metric.NewManualReader()
+		otel.SetMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+		var err error
+		server, stop := serve(t, participant.Options{}, &changer{change: func(
+			ctx context.Context, request *customerv1.ChangeAddressRequest,
+		) (*customerv1.AddressChanged, error) {
+			if err != nil {
+				return nil, err
+			}
+			return echoing(ctx, request)
+		}})
+		connection := testkit.Dial(t, server.Addr().String())
+		for _, err = range []error{nil, nil, status.Error(codes.NotFound, "no"), errors.New("secret")} {
+			send(t.Context(), connection, action(t, ""))
+		}
+		stop()
+		var data metricdata.ResourceMetrics
+		if err := reader.Collect(t.Context(), &data); err != nil {
+			t.Fatal(err)
+		}
+		for _, scope := range data.ScopeMetrics {
+			for _, m := range scope.Metrics {
+				for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
+					if p.Sum <= 0 || p.Sum > 60 {
+						t.Errorf("%s: %s is %v", way, m.Name, p.Sum)
+					}
+					got[way] = append(got[way], point{scope.Scope, m.Name, m.Unit,
+						p.Attributes.Encoded(attribute.DefaultEncoder()), p.Count, p.Bounds})
+				}
+			}
+		}
+		slices.SortFunc(got[way], func(a, b point) int { return strings.Compare(a.Attributes, b.Attributes) })
+	}
+	if len(got["unary"]) != 3 {
+		t.Errorf("the metrics of unary calls are %v", got["unary"])
+	}
+	if diff := cmp.Diff(got["unary"], got["stream"], cmpopts.EquateComparable(instrumentation.Scope{})); diff != "" {
+		t.Errorf("the metrics (-unary +stream):\n%s", diff)
+	}
 }

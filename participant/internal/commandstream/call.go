@@ -33,6 +33,7 @@ type call struct {
 	streamed *treatyv1.StreamedCommand
 	command  incoming.Command
 	deadline time.Time // zero: none
+	began    time.Time // zero: nobody wants to know
 	counted  bool      // guarded by the session: it takes a place of the window
 
 	// inner is a context of package context with the deadline, once somebody waits for the end of the call.
@@ -158,6 +159,9 @@ func (c *call) incomingMetadata() metadata.MD {
 
 // execute executes the command and queues its answer.
 func (c *call) execute() {
+	if c.session.server.params.Durations != nil {
+		c.began = time.Now()
+	}
 	if tracing := c.session.server.params.Tracing; tracing != nil {
 		tracing.start(c)
 	}
@@ -237,6 +241,9 @@ func (c *call) finish(reply []byte, err error) {
 	}
 	if tracing := c.session.server.params.Tracing; tracing != nil {
 		tracing.end(c)
+	}
+	if durations := c.session.server.params.Durations; durations != nil {
+		durations.record(c)
 	}
 	c.session.queue(answer{call: c, message: &c.answer, size: size})
 }

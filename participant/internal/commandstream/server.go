@@ -40,6 +40,9 @@ type Params struct {
 
 	// Tracing makes the spans of commands. Nil: there are none.
 	Tracing *Tracing
+
+	// Durations records how long commands take. Nil: nobody wants to know.
+	Durations *Durations
 }
 
 // MethodParams describe a method.

@@ -25,8 +25,8 @@ type Tracing struct {
 	skips bool
 }
 
-// unsampled is a parent for a probe.
-const unsampled = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-00"
+// unsampled is a parent for a probe. A sampler that takes a share of the traces takes this one: it has the least id.
+const unsampled = "00-01000000000000000000000000000000-0100000000000000-00"
 
 // NewTracing returns a Tracing that makes spans with a tracer, below the parents that a propagator reads.
 func NewTracing(tracer trace.Tracer, propagator propagation.TextMapPropagator) *Tracing {
@@ -102,8 +102,7 @@ func (*Tracing) end(c *call) {
 		return
 	}
 	span, failure := *started, c.answer.GetFailure()
-	switch codes.Code(failure.GetCode()) {
-	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+	if isServerError(codes.Code(failure.GetCode())) {
 		span.SetStatus(otelcodes.Error, failure.GetMessage())
 	}
 	span.SetAttributes(semconv.RPCResponseStatusCode(code.Code(failure.GetCode()).String()))
@@ -114,7 +113,7 @@ func (*Tracing) end(c *call) {
 func startOptions(path string) []trace.SpanStartOption {
 	return []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(semconv.RPCMethod(path[1:]), semconv.RPCSystemNameGRPC),
+		trace.WithAttributes(methodAttributes(path)...),
 	}
 }
 
