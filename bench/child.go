@@ -15,6 +15,9 @@ const (
 	// childVariable is set in the environment of a child.
 	childVariable = "TREATY_BENCH_CHILD"
 
+	// comparedVariable is set in the environment of a benchmark that a comparison runs.
+	comparedVariable = "TREATY_BENCH_COMPARED"
+
 	// ready begins the line with which a child reports its address.
 	ready = "serving "
 
@@ -56,13 +59,13 @@ func exitAfter(ctx context.Context, grace time.Duration, exit func(code int)) {
 	})
 }
 
-// untilGoRunEnds returns a context that also ends when go run, which has started the benchmark, has ended. It waits for
-// what it runs, unless it is killed, and doesn't pass SIGTERM on. Nothing happens if something else has started the
-// benchmark, which may leave it in the background on purpose.
-func untilGoRunEnds(ctx context.Context) context.Context {
+// untilStarterEnds returns a context that also ends when go run or a comparison, which has started the benchmark, has
+// ended. They wait for what they run, unless they are killed, and go run doesn't pass SIGTERM on. Nothing happens if
+// something else has started the benchmark, which may leave it in the background on purpose.
+func untilStarterEnds(ctx context.Context) context.Context {
 	parent := os.Getppid()
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent))
-	if err != nil || strings.TrimSpace(string(name)) != "go" {
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent)) // without Linux, go run isn't recognized
+	if strings.TrimSpace(string(name)) != "go" && os.Getenv(comparedVariable) == "" {
 		return ctx
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -173,7 +173,7 @@ func (c *comparison) build(ctx context.Context, dir string) (base, tree string, 
 // output runs a program in a directory and returns what it prints.
 func output(ctx context.Context, dir, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), comparedVariable+"=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 2 * stopLimit
 	var said strings.Builder
@@ -254,6 +254,7 @@ func (c *comparison) judge(out io.Writer, pairs []pair) error {
 		{"ratio to the floor", func(r compared) float64 { return r.Ratio }, "%.2f"},
 		{"sagas/s", func(r compared) float64 { return r.PerSecond }, "%.0f"},
 		{"CPU us per saga", func(r compared) float64 { return r.CPU }, "%.0f"},
+		{"CPU, of the floor's", func(r compared) float64 { return r.CPU / r.FloorCPU }, "%.2f"},
 		{"CPU us per saga, floor", func(r compared) float64 { return r.FloorCPU }, "%.0f"},
 	}
 	if pairs[0].base.Processes != nil && pairs[0].tree.Processes != nil {

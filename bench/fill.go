@@ -130,7 +130,7 @@ func multiply(ctx context.Context, path string, sagas int, progress io.Writer) (
 			}
 		}
 		if done := at + fillBatch - first; done%1_000_000 == 0 {
-			fmt.Fprintf(progress, "%d of %d sagas are in the store\n", done, sagas)
+			fmt.Fprintf(progress, "%d of %d sagas are in the store\n", min(done, int64(sagas)), sagas)
 		}
 	}
 	if err := conn.Exec(`PRAGMA journal_mode = WAL`); err != nil {

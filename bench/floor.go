@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	"github.com/treatyhq/treaty/internal/heapfloor"
 )
 
 // floor runs the steps by hand: it calls the participant and, when that refuses, undoes by hand too. Nothing is
@@ -44,7 +45,7 @@ func floorCommand() *cobra.Command {
 		Use: "floor", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if heapFloor {
-				defer holdHeapFloor()()
+				defer heapfloor.Hold(0)()
 			}
 			dial := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 			var options []grpc.ServerOption

@@ -53,7 +53,7 @@ func main() {
 		ctx = asChild(ctx, os.Stdin, os.Stdout)
 		exitAfter(ctx, grace, os.Exit)
 	} else {
-		ctx = untilGoRunEnds(ctx)
+		ctx = untilStarterEnds(ctx)
 	}
 	if err := rootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -22,13 +22,11 @@ var (
 	}
 )
 
-// shorten makes the rounds of a matrix shorter, unless flags say how long they are. The whole matrix takes ten minutes.
+// shorten makes the rounds of a matrix shorter, unless flags say how long they are. The whole matrix takes some twelve
+// minutes. The warm-up stays, because the first sagas of a thousand in flight take a while to end.
 func (o *options) shorten(flags *pflag.FlagSet) {
 	if !flags.Changed("round") {
 		o.Round = 2 * time.Second
-	}
-	if !flags.Changed("warm-up") {
-		o.WarmUp = 500 * time.Millisecond
 	}
 	if !flags.Changed("rounds") {
 		o.Rounds = 3

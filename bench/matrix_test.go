@@ -28,12 +28,12 @@ func TestMatrix(t *testing.T) {
 // TestShorten shortens what no flag says.
 func TestShorten(t *testing.T) {
 	for _, s := range []struct {
-		args          []string
-		round, warmUp time.Duration
-		rounds        int
+		args   []string
+		round  time.Duration
+		rounds int
 	}{
-		{nil, 2 * time.Second, 500 * time.Millisecond, 3},
-		{[]string{"--round", "4s", "--warm-up", "1s", "--rounds", "4"}, 4 * time.Second, time.Second, 4},
+		{nil, 2 * time.Second, 3},
+		{[]string{"--round", "4s", "--rounds", "4"}, 4 * time.Second, 4},
 	} {
 		var o options
 		flags := pflag.NewFlagSet("bench", pflag.ContinueOnError)
@@ -42,9 +42,8 @@ func TestShorten(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.shorten(flags)
-		if o.Round != s.round || o.WarmUp != s.warmUp || o.Rounds != s.rounds {
-			t.Errorf("with %q: %d rounds of %v after %v, want %d of %v after %v",
-				s.args, o.Rounds, o.Round, o.WarmUp, s.rounds, s.round, s.warmUp)
+		if o.Round != s.round || o.Rounds != s.rounds {
+			t.Errorf("with %q: %d rounds of %v, want %d of %v", s.args, o.Rounds, o.Round, s.rounds, s.round)
 		}
 	}
 }

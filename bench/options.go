@@ -100,6 +100,9 @@ func (o *options) validate() error {
 	if o.FillStore != "" && o.Fill == 0 {
 		return errors.New("--fill-store needs --fill")
 	}
+	if o.Profile != "" && o.Matrix {
+		return errors.New("--profile is for one orchestrator, and --matrix measures many")
+	}
 	o.Inbox = !o.NoInbox
 	return o.validateInstead()
 }

@@ -22,6 +22,7 @@ func TestFlags(t *testing.T) {
 		{"--capacity 0", "--capacity is 0; it must be positive"},
 		{"--fill -1", "--fill is -1; it must be between 0 and 100000000"},
 		{"--fill-store x.db", "--fill-store needs --fill"},
+		{"--matrix --profile x.prof", "--profile is for one orchestrator, and --matrix measures many"},
 		{"--fill 1 --matrix", "--fill and --matrix are different measurements; choose one"},
 		{"--outage", "--outage needs --overload"},
 		{"--matrix --watchers 1", "--matrix and --watchers are different measurements; choose one"},

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
+	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/participant"
 	"github.com/treatyhq/treaty/participant/inbox"
 )
@@ -74,7 +75,7 @@ func participantCommand() *cobra.Command {
 
 func (f *participantFlags) run(cmd *cobra.Command) (err error) {
 	if f.heapFloor {
-		defer holdHeapFloor()()
+		defer heapfloor.Hold(0)()
 	}
 	var service benchv1.WorkServiceServer = work{}
 	if f.inbox != "" {

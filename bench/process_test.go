@@ -17,16 +17,16 @@ import (
 
 // These variables make the test's program another one: the benchmark, or one that runs the benchmark as go run does.
 const (
-	benchVariable = "TREATY_BENCH_TEST_BENCH"
-	goRunVariable = "TREATY_BENCH_TEST_GO_RUN"
+	benchVariable   = "TREATY_BENCH_TEST_BENCH"
+	starterVariable = "TREATY_BENCH_TEST_STARTER"
 )
 
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(childVariable) != "" || os.Getenv(benchVariable) != "":
 		main()
-	case os.Getenv(goRunVariable) != "":
-		bench := exec.CommandContext(context.Background(), os.Getenv(goRunVariable), os.Args[1:]...)
+	case os.Getenv(starterVariable) != "":
+		bench := exec.CommandContext(context.Background(), os.Getenv(starterVariable), os.Args[1:]...)
 		bench.Env, bench.Stderr = append(os.Environ(), benchVariable+"=1"), os.Stderr
 		if err := bench.Run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -80,21 +80,29 @@ func TestNoProcessStays(t *testing.T) {
 	}
 }
 
-// TestNoProcessStaysAfterGoRun kills go run, which can't stop the benchmark any more.
-func TestNoProcessStaysAfterGoRun(t *testing.T) {
+// TestNoProcessStaysAfterStarter kills go run and a comparison, which can't stop the benchmark any more.
+func TestNoProcessStaysAfterStarter(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	goRun := filepath.Join(t.TempDir(), "go")
-	if err := os.Symlink(self, goRun); err != nil {
-		t.Fatal(err)
+	for _, s := range []struct {
+		program string
+		env     []string
+	}{{"go", nil}, {"comparison", []string{comparedVariable + "=1"}}} {
+		t.Run(s.program, func(t *testing.T) {
+			t.Parallel()
+			starter := filepath.Join(t.TempDir(), s.program)
+			if err := os.Symlink(self, starter); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), starter, endless...)
+			cmd.Env = append(append(os.Environ(), starterVariable+"="+self), s.env...)
+			said := started(t, cmd, "round 1 of 1000")
+			signals(syscall.SIGTERM)(t, cmd.Process)
+			untilAllEnd(t, said)
+		})
 	}
-	bench := exec.CommandContext(t.Context(), goRun, endless...)
-	bench.Env = append(os.Environ(), goRunVariable+"="+self)
-	said := started(t, bench, "round 1 of 1000")
-	signals(syscall.SIGTERM)(t, bench.Process)
-	untilAllEnd(t, said)
 }
 
 // started starts a benchmark, waits until it has said that it has begun, and returns what it says from then on. All its

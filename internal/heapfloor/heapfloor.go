@@ -2,9 +2,9 @@
 // megabytes is otherwise collected many times a second under load.
 //
 // A floor says how many bytes are allocated between two collections, at least. Go alone lets as many bytes be allocated
-// as are live. With a floor, it is the sum of both: a small heap is collected far less often, a large one about as often
-// as before, and no heap grows by more than the floor. It is a setting of the whole process: after each collection, the
-// percentage of the garbage collector is set to what the live heap needs for it.
+// as are live. With a floor, it is whichever is more: a small heap is collected far less often, one that is larger than
+// the floor as often as before, and no heap grows by more than the floor. It is a setting of the whole process: after
+// each collection, the percentage of the garbage collector is set to what the live heap needs for it.
 package heapfloor
 
 import (
@@ -17,7 +17,7 @@ import (
 )
 
 // Default is the floor that Hold uses for 0, in bytes.
-const Default = 16 << 20
+const Default = 24 << 20
 
 const (
 	// usual is the garbage collector's percentage of a program that sets none.
@@ -156,12 +156,13 @@ func isConfigured() bool {
 	return os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" || h.percent != usual || h.hasLimit
 }
 
-// percentFor returns the percentage at which Go lets as many bytes as the floor be allocated between two collections, in
-// addition to those of the usual percentage.
+// percentFor returns the percentage at which Go lets as many bytes as the floor be allocated between two collections, at
+// least.
 func percentFor(floor int64, h heap) int {
 	// Go collects at live + (live + roots) * percent / 100 bytes, and not below smallest * percent / 100.
 	scanned := max(1, float64(h.live+h.roots))
-	byLive := 1 + float64(floor)/scanned
-	bySize := (float64(h.live) + scanned + float64(floor)) / smallest
+	allocated := max(scanned, float64(floor))
+	byLive := allocated / scanned
+	bySize := (float64(h.live) + allocated) / smallest
 	return int(min(max(usual, 100*min(byLive, bySize)), largest))
 }

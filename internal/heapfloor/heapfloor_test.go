@@ -17,11 +17,11 @@ func TestPercent(t *testing.T) {
 	}{
 		{"no floor", 0, 4 * mb, 0, 100},
 		{"an empty heap", 16 * mb, 0, 0, 400},
-		{"an eighth of the floor", 16 * mb, 2 * mb, 0, 500},
-		{"half of the floor", 16 * mb, 8 * mb, 0, 300},
-		{"half of the floor, with roots", 16 * mb, 4 * mb, 4 * mb, 300},
-		{"as large as the floor", 16 * mb, 16 * mb, 0, 200},
-		{"larger than the floor", 16 * mb, 1600 * mb, 0, 101},
+		{"an eighth of the floor", 16 * mb, 2 * mb, 0, 450},
+		{"half of the floor", 16 * mb, 8 * mb, 0, 200},
+		{"half of the floor, with roots", 16 * mb, 4 * mb, 4 * mb, 200},
+		{"as large as the floor", 16 * mb, 16 * mb, 0, 100},
+		{"larger than the floor", 16 * mb, 1600 * mb, 0, 100},
 		{"a floor that is less than Go's own", 1 * mb, 0, 0, 100},
 		{"a floor that is out of reach", math.MaxInt64, 1, 0, largest},
 	} {

@@ -1046,9 +1046,10 @@ type StreamedCommand struct {
 	// How long the orchestrator waits for the answer, in microseconds from when it sent the command: grpc-timeout. 0:
 	// there is no limit.
 	TimeoutMicros int64 `protobuf:"varint,8,opt,name=timeout_micros,json=timeoutMicros,proto3" json:"timeout_micros,omitempty"`
-	// The W3C trace context of the attempt: traceparent and tracestate. Empty: the saga isn't traced.
+	// The W3C traceparent of the attempt. Empty: the saga isn't traced.
 	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	Tracestate  string `protobuf:"bytes,10,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	// The W3C tracestate of the attempt. Empty: there is none.
+	Tracestate string `protobuf:"bytes,10,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	// The serialized request.
 	Request       []byte `protobuf:"bytes,15,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
