@@ -54,8 +54,8 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 	for _, service := range s.unary {
 		i := serving(out, service)
 		if i < 0 {
-			errs = append(errs, fmt.Errorf("commands of %s are to be unary calls, but no participant is configured for it",
-				service))
+			errs = append(errs, fmt.Errorf("commands of %s are to be unary calls, but no participant is configured "+
+				"for it", service))
 			continue
 		}
 		out[i].Unary = true

@@ -156,8 +156,8 @@ func isConfigured() bool {
 	return os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" || h.percent != usual || h.hasLimit
 }
 
-// percentFor returns the percentage at which Go lets as many bytes as the floor be allocated between two collections, at
-// least.
+// percentFor returns the percentage at which Go lets at least as many bytes as the floor be allocated between two
+// collections.
 func percentFor(floor int64, h heap) int {
 	// Go collects at live + (live + roots) * percent / 100 bytes, and not below smallest * percent / 100.
 	scanned := max(1, float64(h.live+h.roots))

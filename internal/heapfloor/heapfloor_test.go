@@ -115,7 +115,9 @@ func TestConfigured(t *testing.T) {
 			release := Hold(0)
 			settle(t, "the floor", func(percent int) bool { return percent > usual })
 			test.set(t)
-			settle(t, "what the program set", func(percent int) bool { return percent == test.want && !process.holds() })
+			settle(t, "what the program set", func(percent int) bool {
+				return percent == test.want && !process.holds()
+			})
 			release()
 			if got := readHeap().percent; got != test.want {
 				t.Errorf("after the release, the percentage is %d, want %d", got, test.want)

@@ -264,8 +264,8 @@ func TestWindow(t *testing.T) {
 	wantReply(t, s.Do(t.Context(), time.Hour, command("next")), "next")
 }
 
-// TestCancelled checks that the participant is told of a command that isn't waited for any more, that its answer does no
-// harm, and that its place can be taken before it.
+// TestCancelled checks that the participant is told of a command that isn't waited for any more, that its answer does
+// no harm, and that its place can be taken before it.
 func TestCancelled(t *testing.T) {
 	arrived, told := make(chan struct{}), make(chan uint64, 1)
 	s := open(t, 1, func(p peer) error {
@@ -492,7 +492,8 @@ func BenchmarkDo(b *testing.B) {
 			for range callers {
 				wg.Go(func() {
 					for left.Add(-1) >= 0 {
-						if result := s.Do(b.Context(), time.Hour, command("request")); result.Err != nil || !result.Sent {
+						result := s.Do(b.Context(), time.Hour, command("request"))
+						if result.Err != nil || !result.Sent {
 							b.Error(result)
 							return
 						}

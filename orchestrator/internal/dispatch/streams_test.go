@@ -222,7 +222,8 @@ func TestBothWays(t *testing.T) {
 		"two marks":             says(codes.NotFound, wire.AnswerAttempt, wire.AnswerSettled),
 		"a code out of range":   says(codes.Code(1234), wire.AnswerAttempt),
 		"the code of a timeout": says(codes.DeadlineExceeded, wire.AnswerAttempt),
-		"stale":                 saysReason(codes.Aborted, treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH, wire.AnswerAttempt),
+		"stale": saysReason(codes.Aborted, treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH,
+			wire.AnswerAttempt),
 		"other request": saysReason(codes.Internal, treatyv1.ErrorReason_ERROR_REASON_OTHER_REQUEST,
 			wire.AnswerAttempt),
 	} {
@@ -274,16 +275,17 @@ func TestMethodNotOnStream(t *testing.T) {
 		}
 	}
 	if streamed, unary := s.streamed.Load(), s.unary.Load(); streamed != 1 || unary != 3 {
-		t.Errorf("%d streamed and %d unary calls, want one attempt on the stream, and unary calls from then on", streamed,
-			unary)
+		t.Errorf("%d streamed and %d unary calls, want one attempt on the stream, and unary calls from then on",
+			streamed, unary)
 	}
 }
 
 // TestStreamRefused checks that commands are sent as unary calls while no stream can be opened, whoever says so.
 func TestStreamRefused(t *testing.T) {
 	for name, refuse := range map[string]error{
-		"unimplemented": status.Error(codes.Unimplemented, "no"), "forbidden": status.Error(codes.PermissionDenied, "no"),
-		"unavailable": status.Error(codes.Unavailable, "no"),
+		"unimplemented": status.Error(codes.Unimplemented, "no"),
+		"forbidden":     status.Error(codes.PermissionDenied, "no"),
+		"unavailable":   status.Error(codes.Unavailable, "no"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			expectNoLeak(t)

@@ -56,8 +56,8 @@ func TestFramesAreWrittenTogether(t *testing.T) {
 // TestLogFile compares a log with a file that writes everything at once, as another connection sees them: after a frame
 // that ends a transaction, and after a sync.
 func TestLogFile(t *testing.T) {
-	// One letter is an operation on both: h is a header with more to follow, e one that ends a transaction, p a page, o a
-	// header in the middle of the log, r a read, b the beginning of a new log, t a truncation, s a sync.
+	// One letter is an operation on both: h is a header with more to follow, e one that ends a transaction, p a page, o
+	// a header in the middle of the log, r a read, b the beginning of a new log, t a truncation, s a sync.
 	for _, operations := range []string{
 		"bhpep", "bhphphpep", "bep", "bhpo", "bhphpobhpep", "bhprhpep", "bhptbep", "bhphs", "hpep", "bhpb", "bepoos",
 		"bpp", "bhhp", "beep", "bhps", "o", "p", "e", "bhpoep",
@@ -82,7 +82,8 @@ func compareLogs(t *testing.T, operations []byte) {
 	log := &logFile{file: file{File: held}}
 	end := int64(0)
 	for i, operation := range operations {
-		data, offset := []byte(nil), end
+		var data []byte
+		offset := end
 		switch operation {
 		case 'h':
 			data = make([]byte, frameHeader)
@@ -129,7 +130,10 @@ func compareLogs(t *testing.T, operations []byte) {
 			t.Fatalf("after operation %d of %q, which ends a transaction, the logs differ", i, operations)
 		}
 	}
-	if size, err := log.Size(); err != nil || size != int64(len(plain.data)) || string(held.data) != string(plain.data) {
+	if size, err := log.Size(); err != nil || size != int64(len(plain.data)) {
+		t.Fatalf("after all of %q, the size is %d, %v", operations, size, err)
+	}
+	if string(held.data) != string(plain.data) {
 		t.Fatalf("after all of %q, the logs differ", operations)
 	}
 }
