@@ -86,12 +86,9 @@ func (m *measurement) startTreatyOn(name string, o options, store string) (*side
 		store = filepath.Join(dir, "treaty.db")
 	}
 	s := &side{name: name, store: store}
-	args := []string{"participant"}
+	args := []string{"participant", "--library"}
 	if o.Inbox {
 		args = append(args, "--inbox", dir)
-	}
-	if !o.Unary {
-		args = append(args, "--library")
 	}
 	treaty := []string{"treaty", "--store", s.store, "--profile", o.Profile}
 	if o.Unary {
@@ -99,7 +96,7 @@ func (m *measurement) startTreatyOn(name string, o options, store string) (*side
 	}
 	var env []string
 	if o.Tracing {
-		env, args = m.env, append(args, "--library", "--tracing")
+		env, args = m.env, append(args, "--tracing")
 	}
 	if s.participant, err = m.start(env, args...); err != nil {
 		return nil, err

@@ -48,8 +48,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 		"collector that throws the spans away")
 	flags.BoolVar(&o.NoInbox, "no-inbox", false, "give Treaty's participant no inbox; "+
 		"with it, each command is a part of a durable transaction")
-	flags.BoolVar(&o.Unary, "unary", false, "send each command in a call of its own, to a participant that serves no "+
-		"command stream")
+	flags.BoolVar(&o.Unary, "unary", false, "send each command in a call of its own, not on the stream of commands")
 	flags.BoolVar(&o.HeapFloor, "heap-floor", true, "also measure the floor with a heap floor, like Treaty's processes")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
