@@ -243,7 +243,7 @@ func (c *fileConfig) keys() []string {
 // repeatable returns whether a flag can be given several times.
 func repeatable(flag *pflag.Flag) bool {
 	switch flag.Value.(type) {
-	case *participantFlag, *broadcastFlag, *answersFlag, *unaryFlag, *identityFlag, *limitFlag, *parentFlag:
+	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *identityFlag, *limitFlag, *parentFlag:
 		return true
 	default:
 		return false

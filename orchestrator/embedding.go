@@ -25,7 +25,8 @@ func WithServerOptions(options ...grpc.ServerOption) Option {
 // keepalive, and credentials (see WithParticipantTLSFor).
 //
 // An interceptor must make each call at most once, and must not answer in the participant's place: the orchestrator
-// takes an answer for the participant's own.
+// takes an answer for the participant's own. Since an interceptor of unary calls would miss the commands on a stream,
+// commands to this participant are sent as unary calls, unless [WithStream] says otherwise.
 func WithParticipantDialOptions(service string, options ...grpc.DialOption) Option {
 	return func(s *settings) {
 		if s.dialOptions == nil {

@@ -40,7 +40,7 @@ type flags struct {
 	heapFloor      int64
 	name           string
 	answers        answersFlag
-	unary          unaryFlag
+	commands       commandsFlag
 	identities     identityFlag
 	parents        parentFlag
 	startLimits    limitFlag
@@ -86,7 +86,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"what to believe of a participant's answers, `SERVICE=KIND`: proven, plain, settled (an older library whose "+
 			"refusals all come from its inbox) or repeated (behind a proxy that repeats calls); found out by default; "+
 			"repeat the flag for more participants")
-	set.Var(&f.unary, "commands",
+	set.Var(&f.commands, "commands",
 		"how commands get to a participant, `SERVICE=KIND`: stream (in batches, if the participant serves it; the "+
 			"default) or unary (one call for each); repeat the flag for more participants")
 	set.Var(&f.identities, "participant-identity",
@@ -231,25 +231,27 @@ func (f *answersFlag) Set(text string) error {
 	return nil
 }
 
-// unaryFlag collects the services with SERVICE=unary.
-type unaryFlag []string
+// commandsFlag collects SERVICE=unary and SERVICE=stream. It maps a service to whether it is the latter.
+type commandsFlag map[string]bool
 
 // String returns nothing: help shows no default.
-func (f *unaryFlag) String() string { return "" }
+func (f *commandsFlag) String() string { return "" }
 
 // Type returns the name of the type.
-func (f *unaryFlag) Type() string { return "kind" }
+func (f *commandsFlag) Type() string { return "kind" }
 
 // Set adds one participant.
-func (f *unaryFlag) Set(text string) error {
+func (f *commandsFlag) Set(text string) error {
 	service, kind, _ := strings.Cut(text, "=")
-	switch service, kind = strings.TrimSpace(service), strings.TrimSpace(kind); {
-	case service == "" || kind != "unary" && kind != "stream":
+	service, kind = strings.TrimSpace(service), strings.TrimSpace(kind)
+	if service == "" || kind != "unary" && kind != "stream" {
 		return fmt.Errorf("%q says nothing: want SERVICE=unary or SERVICE=stream, for example "+
 			"acme.customer.v1.CustomerService=unary", text)
-	case kind == "unary":
-		*f = append(*f, service)
 	}
+	if *f == nil {
+		*f = make(commandsFlag)
+	}
+	(*f)[service] = kind == "stream"
 	return nil
 }
 
@@ -336,8 +338,8 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	for service, answers := range f.answers {
 		options = append(options, WithAnswers(service, answers))
 	}
-	for _, service := range f.unary {
-		options = append(options, WithUnary(service))
+	for service, on := range f.commands {
+		options = append(options, streamed(service, on))
 	}
 	for _, i := range f.identities {
 		options = append(options, WithParticipantIdentity(i.service, i.identity))

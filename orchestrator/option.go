@@ -38,7 +38,7 @@ type settings struct {
 	turnLimit      time.Duration
 	name           string
 	answers        map[string]Answers  // by service
-	unary          []string            // services of participants
+	streamed       map[string]bool     // whether commands are sent on a stream or as unary calls, by service
 	identities     map[string][]string // of participants' certificates, by service
 	parents        []string            // the identities of parents' orchestrators
 	starts         engine.StartLimits
@@ -129,8 +129,20 @@ func WithAnswers(service string, answers Answers) Option {
 // batches on a stream if the participant serves it, as those with the Go library do, which costs both sides far less.
 // Use it if something on the way allows only the participant's own methods, and can't be taught that
 // treaty.v1.ParticipantService/StreamCommands is one, too. Where a stream can't be opened, unary calls are made anyway.
-func WithUnary(service string) Option {
-	return func(s *settings) { s.unary = append(s.unary, service) }
+func WithUnary(service string) Option { return streamed(service, false) }
+
+// WithStream sends commands to the participant that serves a service on a stream, if the participant serves it, even if
+// there are options for its connection ([WithParticipantDialOptions]), among which there may be interceptors of unary
+// calls. Those don't see the commands.
+func WithStream(service string) Option { return streamed(service, true) }
+
+func streamed(service string, on bool) Option {
+	return func(s *settings) {
+		if s.streamed == nil {
+			s.streamed = make(map[string]bool)
+		}
+		s.streamed[service] = on
+	}
 }
 
 // WithParticipantIdentity declares an identity in the client certificate of the participant that serves a service: a

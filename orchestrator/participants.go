@@ -51,19 +51,35 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}
-	for _, service := range s.unary {
-		i := serving(out, service)
-		if i < 0 {
-			errs = append(errs, fmt.Errorf("commands of %s are to be unary calls, but no participant is configured "+
-				"for it", service))
-			continue
-		}
-		out[i].Unary = true
-	}
+	errs = append(errs, s.stream(out))
 	for service, limits := range s.participantLimits {
 		errs = append(errs, limit(out, service, limits))
 	}
 	return out, errors.Join(errs...)
+}
+
+// stream sets how commands get to the participants. An interceptor may hide among the options of a connection, and it
+// would miss the commands on a stream.
+func (s *settings) stream(participants []dispatch.Participant) error {
+	for i := range participants {
+		participants[i].Unary = len(participants[i].DialOptions) > 0
+	}
+	var errs []error
+	said := make(map[int]bool)
+	for service, on := range s.streamed {
+		i := serving(participants, service)
+		if i < 0 {
+			errs = append(errs, fmt.Errorf("it is set how commands of %s are sent, but no participant is configured "+
+				"for it", service))
+			continue
+		}
+		if before, twice := said[i]; twice && before != on {
+			errs = append(errs, fmt.Errorf("commands to the participant %s are to be sent in two ways: choose one",
+				participants[i].Target))
+		}
+		said[i], participants[i].Unary = on, !on
+	}
+	return errors.Join(errs...)
 }
 
 // takePart sets in which broadcasts the participants take part: those of the services that they are configured for, and

@@ -2,11 +2,13 @@ package orchestrator
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
@@ -98,6 +100,51 @@ func TestParticipantsOfBroadcasts(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
 				t.Errorf("error %v, participants (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// Commands are sent on a stream, unless the configuration or an interceptor speaks against it.
+func TestHowCommandsAreSent(t *testing.T) {
+	const customer, userData, mixed = "acme.customer.v1.CustomerService", "acme.privacy.v1.UserDataService",
+		"acme.family.v1.PrivacyService"
+	dial := WithParticipantDialOptions(customer, grpc.WithUserAgent("acme"))
+	for _, test := range []struct {
+		name    string
+		options []Option
+		want    []bool // whether the customer service and the one at the other target get unary calls
+		err     string
+	}{
+		{"by default", nil, []bool{false, false}, ""},
+		{"unary", []Option{WithUnary(mixed)}, []bool{false, true}, ""},
+		{"stream", []Option{WithStream(customer)}, []bool{false, false}, ""},
+		{"what is said last", []Option{WithUnary(customer), WithStream(customer)}, []bool{false, false}, ""},
+		{"options in which an interceptor may hide", []Option{dial}, []bool{true, false}, ""},
+		{"options in which none hides", []Option{dial, WithStream(customer)}, []bool{false, false}, ""},
+		{"in two ways", []Option{WithUnary(userData), WithStream(mixed)}, nil, "in two ways: choose one"},
+		{"of nobody", []Option{WithUnary("acme.x.v1.X")}, nil, "no participant is configured for it"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &settings{participants: []participant{
+				{customer, "127.0.0.1:1"}, {userData, "127.0.0.1:2"}, {mixed, "127.0.0.1:2"},
+			}}
+			for _, option := range test.options {
+				option(s)
+			}
+			participants, err := s.connections(broadcastCatalog(t))
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+				return
+			}
+			var got []bool
+			for _, p := range participants {
+				got = append(got, p.Unary)
+			}
+			if err != nil || !slices.Equal(got, test.want) {
+				t.Errorf("unary: %v, %v; want %v", got, err, test.want)
 			}
 		})
 	}
