@@ -32,6 +32,9 @@ func TestUnreadableRequests(t *testing.T) {
 	} {
 		for i := range service.Methods().Len() {
 			m := service.Methods().Get(i)
+			if m.IsStreamingClient() {
+				continue // An orchestrator serves no stream of commands.
+			}
 			methods = append(methods, method{
 				fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), string(m.Input().FullName()),
 			})
