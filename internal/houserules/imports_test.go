@@ -72,6 +72,15 @@ var rules = append(participantRules(), []rule{
 		},
 	},
 	{
+		name: "the orchestrator's end of the stream of commands",
+		why:  "it sends commands and says what became of them; what that means for a saga is decided elsewhere",
+		from: []string{"orchestrator/internal/commandstream"},
+		allow: []string{
+			"gen/treaty/v1", "google.golang.org/genproto/...", "google.golang.org/grpc/...",
+			"google.golang.org/protobuf/...",
+		},
+	},
+	{
 		name: "client",
 		why:  "programs that call sagas inherit what it imports",
 		from: []string{"client"},
