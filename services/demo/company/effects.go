@@ -28,7 +28,7 @@ type effects struct {
 	applicants map[string]string   // the customer of each applicant
 	posted     map[string]bool     // the known revisions of postal addresses
 	unasked    []*entry            // whose requests were dropped with an earlier round of their saga, or lost with it
-	mailings   []*entry            // those of unasked that may have provided a postal address
+	mailings   []*entry            // those of unasked that may have provided a postal address that is in use
 }
 
 func newEffects(service string) *effects {
@@ -41,6 +41,9 @@ func newEffects(service string) *effects {
 // add sets an entry's effects. The intent is that of its command, or nil if the journal no longer holds it. A deletion
 // of user data removes the effects of earlier entries about the same customer.
 func (f *effects) add(e *entry, intent *treatyv1.StepScheduled) error {
+	if e.Direction == audit.Compensation && e.Verdict == audit.Executed {
+		f.mailings = slices.DeleteFunc(f.mailings, func(undone *entry) bool { return undone.CommandID == e.CommandID })
+	}
 	if e.Direction != audit.Action || e.Verdict != audit.Executed {
 		return nil
 	}

@@ -130,6 +130,35 @@ func TestEffects(t *testing.T) {
 	}
 }
 
+// TestUndoneMailing checks that an address in use isn't taken for the effect of a command that was undone, if the
+// request of that command is unknown, too.
+func TestUndoneMailing(t *testing.T) {
+	changed := bytesOf(t, &cardv1.PostalAddressChanged{Customer: "customers/ada"})
+	entries := []entry{
+		{Row: audit.Row{CommandID: "sagas/a/steps/1", Direction: audit.Action}, reply: changed,
+			method: cardv1.CardService_ChangePostalAddress_FullMethodName},
+		{Row: audit.Row{CommandID: "sagas/a/steps/1", Direction: audit.Compensation},
+			method: cardv1.CardService_RestorePostalAddress_FullMethodName},
+		{Row: audit.Row{CommandID: "sagas/b/steps/1", Direction: audit.Action}, method: cardv1.CardService_IssueCard_FullMethodName, reply: bytesOf(t, &cardv1.CardIssued{Card: "cards/main"})},
+	}
+	effects := newEffects(Card)
+	for i := range entries {
+		entries[i].Verdict = audit.Executed
+		if err := effects.add(&entries[i], nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	effects.settle([]audit.Effect{
+		{Resource: "customers/ada@1", Undone: true}, {Resource: "customers/bob@1"}, {Resource: "cards/main"},
+	})
+	if len(entries[0].Effects) != 0 {
+		t.Errorf("the command that was undone has the effects %q", entries[0].Effects)
+	}
+	if diff := cmp.Diff([]string{"cards/main", "customers/bob@1"}, entries[2].Effects); diff != "" {
+		t.Errorf("effects of the card (-want +got):\n%s", diff)
+	}
+}
+
 func TestEffectsOfSomethingUnknown(t *testing.T) {
 	for _, method := range []string{"", "/acme.card.v1.CardService/Paint", "/acme.card.v1.CardService/GetCard"} {
 		e := entry{
