@@ -139,7 +139,11 @@ func TestUndoneMailing(t *testing.T) {
 			method: cardv1.CardService_ChangePostalAddress_FullMethodName},
 		{Row: audit.Row{CommandID: "sagas/a/steps/1", Direction: audit.Compensation},
 			method: cardv1.CardService_RestorePostalAddress_FullMethodName},
-		{Row: audit.Row{CommandID: "sagas/b/steps/1", Direction: audit.Action}, method: cardv1.CardService_IssueCard_FullMethodName, reply: bytesOf(t, &cardv1.CardIssued{Card: "cards/main"})},
+		{
+			Row:    audit.Row{CommandID: "sagas/b/steps/1", Direction: audit.Action},
+			method: cardv1.CardService_IssueCard_FullMethodName,
+			reply:  bytesOf(t, &cardv1.CardIssued{Card: "cards/main"}),
+		},
 	}
 	effects := newEffects(Card)
 	for i := range entries {
