@@ -315,7 +315,7 @@ func (s *Stream) takeUnsent() (unsent []*call) {
 }
 
 // Draining returns a channel that is closed when the stream takes no more commands: Drain was called, the participant
-// wants the stream to end, or it has ended.
+// wants the stream to end, or it has ended. In the last case, the channel of Ended is closed before.
 func (s *Stream) Draining() <-chan struct{} { return s.draining }
 
 // Ended returns a channel that is closed when the stream has ended.
@@ -400,14 +400,14 @@ func (s *Stream) finish(err error) {
 		err = nil
 	}
 	s.mu.Lock()
+	s.err = err
+	close(s.ended) // before draining is closed, so that who waits for that finds out why
 	s.close()
 	unsent := s.takeUnsent()
 	sent := s.waiting
 	s.waiting = make(map[uint64]*call)
 	s.mu.Unlock()
-	s.err = err
 	s.cancel()
-	close(s.ended)
 	s.signal()
 	for _, c := range unsent {
 		c.end(Result{})

@@ -131,6 +131,9 @@ func (c *subConn) keepStream(ctx context.Context, s *streams) {
 		if ctx.Err() != nil {
 			return
 		}
+		if err != nil {
+			s.logger.Debug("a stream of commands has ended", "target", s.target, "error", err)
+		}
 		pause := delay
 		switch {
 		case status.Code(err) == codes.Unimplemented:
@@ -172,7 +175,12 @@ func (c *subConn) streamOnce(ctx context.Context, s *streams) error {
 			stream.Drain()
 			return nil
 		case <-stream.Draining():
-			return nil
+		}
+		select {
+		case <-stream.Ended():
+			return stream.Err()
+		default:
+			return nil // the participant wants a new stream
 		}
 	})
 }

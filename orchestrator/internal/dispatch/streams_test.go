@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -427,7 +428,7 @@ func TestStreamEnds(t *testing.T) {
 	expectNoLeak(t)
 	ending := make(chan struct{})
 	s := newStreamer(func(_ context.Context, request []byte) ([]byte, error) {
-		<-time.After(time.Millisecond)
+		runtime.Gosched() // so that several are in flight
 		return request, nil
 	})
 	s.ending = ending
