@@ -19,7 +19,6 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
-	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
 
@@ -195,7 +194,7 @@ func (s *Server) childParams(
 		return about, engine.StartParams{}, asInvalid(err)
 	}
 	about.saga = params.SagaID
-	params.Trace = s.telemetry.NewChildAnchor(telemetry.Extract(ctx), about.sagaName(), d.Definition)
+	params.Trace = s.telemetry.NewChildAnchor(ctx, about.sagaName(), d.Definition)
 	return about, params, nil
 }
 

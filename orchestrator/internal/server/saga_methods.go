@@ -13,7 +13,6 @@ import (
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
 
 // register serves a saga service as itself, with the methods by which parents compensate its sagas.
@@ -156,7 +155,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 		SagaID:     id,
 		Labels:     read.Labels,
 		Deadline:   d.Deadline,
-		Trace:      s.telemetry.NewAnchor(telemetry.Extract(ctx), saga.sagaName(), d.Definition),
+		Trace:      s.telemetry.NewAnchor(ctx, saga.sagaName(), d.Definition),
 	})
 	return saga, started, saga.of(err)
 }

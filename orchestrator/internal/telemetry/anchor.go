@@ -13,18 +13,24 @@ import (
 // NewAnchor returns the trace anchor of a new saga, the parent of its other spans. The caller journals it with the
 // saga's start. StartAnchor exports nothing, since the start isn't durable yet.
 //
-// If ctx has a span context, the saga continues that trace. Otherwise it starts one, and the configured sampler decides
+// If ctx has a span context, or the metadata of a call that carries one, the saga continues that trace. Otherwise it starts one, and the configured sampler decides
 // whether the saga is traced. The decision holds for the saga's whole life, and for its participants.
 //
 // While tracing is off, the anchor is the caller's own span, so that it becomes the parent of the participants'
 // spans, or nil if there is none.
 func (t *Telemetry) NewAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
-	return t.newAnchor(ctx, saga, definition, 0)
+	if t.keepsUnsampled() {
+		if caller, ok := unsampledCaller(ctx); ok {
+			return makeAnchor(caller.TraceID(), anchorID(saga, 0), caller.SpanID(), 0, caller.TraceState())
+		}
+	}
+	return t.newAnchor(Extract(ctx), saga, definition, 0)
 }
 
 // NewChildAnchor is NewAnchor for a saga that another saga has started as its step. The span context in ctx is that of
 // the step; see [AttemptSpan.Context].
 func (t *Telemetry) NewChildAnchor(ctx context.Context, saga, definition string) *treatyv1.TraceAnchor {
+	ctx = Extract(ctx)
 	level := byte(0)
 	if step := trace.SpanContextFromContext(ctx); step.IsValid() {
 		level = levelBelow(step.SpanID())
@@ -174,15 +180,7 @@ func spanID(b []byte) (id trace.SpanID) {
 }
 
 func traceState(anchor *treatyv1.TraceAnchor) trace.TraceState {
-	if anchor.GetTracestate() == "" {
-		return trace.TraceState{}
-	}
-	// W3C says to drop a tracestate that can't be parsed.
-	state, err := trace.ParseTraceState(anchor.GetTracestate())
-	if err != nil {
-		return trace.TraceState{}
-	}
-	return state
+	return parseTracestate(anchor.GetTracestate())
 }
 
 // spanContext returns the context of a span in the anchor's trace.

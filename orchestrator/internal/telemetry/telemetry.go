@@ -51,6 +51,9 @@ type Telemetry struct {
 	// spans that are exported: those of sagas whose anchors say that they are sampled.
 	sampling, exporting trace.Tracer
 
+	// followsUnsampled says that the sampler samples no saga whose caller's trace isn't sampled. It then isn't asked.
+	followsUnsampled bool
+
 	// spans knows which spans were exported. It is nil if none are.
 	spans *confirmation
 
@@ -127,6 +130,7 @@ func (t *Telemetry) setUpTracing(exporter sdktrace.SpanExporter, res *resource.R
 	}
 	// It has no span processor. Its default sampler is that of OTEL_TRACES_SAMPLER.
 	t.sampling = sdktrace.NewTracerProvider(sampling...).Tracer(scopeName)
+	t.followsUnsampled = followsUnsampled(config.Sampler)
 
 	options := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(res),
@@ -146,6 +150,20 @@ func (t *Telemetry) setUpTracing(exporter sdktrace.SpanExporter, res *resource.R
 	provider := sdktrace.NewTracerProvider(options...)
 	t.exporting = provider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
 	t.shutdown = append(t.shutdown, provider.Shutdown)
+}
+
+// followsUnsampled returns whether the sampler certainly samples nothing below a remote span that isn't sampled. A
+// sampler of the embedding program may do anything.
+func followsUnsampled(custom sdktrace.Sampler) bool {
+	if custom != nil {
+		return false
+	}
+	switch strings.ToLower(strings.TrimSpace(os.Getenv("OTEL_TRACES_SAMPLER"))) {
+	case "always_on", "traceidratio":
+		return false
+	default: // the others follow the parent, and so does the default for an unknown name
+		return true
+	}
 }
 
 // batching returns the options for batches that the environment doesn't set. Spans in a batch are lost when the
@@ -197,6 +215,9 @@ func newResource(
 
 // Tracing returns whether spans are exported.
 func (t *Telemetry) Tracing() bool { return t != nil && t.exporting != nil }
+
+// keepsUnsampled returns whether the anchor of a saga whose caller's trace isn't sampled follows from the caller alone.
+func (t *Telemetry) keepsUnsampled() bool { return t.Tracing() && t.followsUnsampled }
 
 // Metering returns whether metrics are recorded. If not, the caller need not measure durations for them.
 func (t *Telemetry) Metering() bool { return t != nil && t.metrics != nil }

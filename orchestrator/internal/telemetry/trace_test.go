@@ -401,7 +401,7 @@ func TestTracestate(t *testing.T) {
 	tele := tracing(t, exporter, nil)
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(
 		"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate", "vendor=x"))
-	anchor := tele.NewAnchor(telemetry.Extract(ctx), saga, definition)
+	anchor := tele.NewAnchor(ctx, saga, definition)
 	id := trace.TraceID(anchor.GetTraceId()).String()
 	if anchor.GetTracestate() != "vendor=x" || id != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("got %v", anchor)
@@ -417,5 +417,52 @@ func TestTracestate(t *testing.T) {
 		if trace.SpanContextFromContext(telemetry.Extract(ctx)).IsValid() {
 			t.Errorf("%q is taken for a trace", malformed)
 		}
+	}
+}
+
+// The anchor below a caller whose trace isn't sampled is made without asking the sampler, and is the same.
+func TestAnchorOfUnsampledCaller(t *testing.T) {
+	const parent = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+	t.Setenv("OTEL_TRACES_SAMPLER", "")
+	exporter := tracetest.NewInMemoryExporter()
+	fast := tracing(t, exporter, nil)
+	slow := tracing(t, exporter, sdktrace.ParentBased(sdktrace.AlwaysSample()))
+	for _, test := range []struct{ name, parent, state string }{
+		{"not sampled", "00-" + parent + "-00", ""},
+		{"with a tracestate", "00-" + parent + "-00", "vendor=x"},
+		{"with a malformed tracestate", "00-" + parent + "-00", "vendor"},
+		{"sampled", "00-" + parent + "-01", ""},
+		{"of a later version", "01-" + parent + "-00", ""},
+		{"of a later version, longer", "01-" + parent + "-00-x", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			md := metadata.Pairs("traceparent", test.parent)
+			if test.state != "" {
+				md.Set("tracestate", test.state)
+			}
+			ctx := metadata.NewIncomingContext(t.Context(), md)
+			got, want := fast.NewAnchor(ctx, saga, definition), slow.NewAnchor(ctx, saga, definition)
+			if !proto.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+	for _, malformed := range []string{
+		"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-00", "00_" + parent + "-00",
+		"00-00000000000000000000000000000000-b7ad6b7169203331-00", strings.Replace("00-"+parent+"-00", "-b", "_b", 1),
+	} {
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("traceparent", malformed))
+		if anchor := fast.NewAnchor(ctx, saga, definition); len(anchor.GetParentSpanId()) != 0 {
+			t.Errorf("%q is taken for a trace", malformed)
+		}
+	}
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("traceparent", "00-"+parent+"-00"))
+	allocs := testing.AllocsPerRun(100, func() { fast.NewAnchor(ctx, saga, definition) })
+	if allocs > 2 {
+		t.Errorf("%v allocations", allocs)
+	}
+	always := sdktrace.AlwaysSample()
+	if anchor := tracing(t, exporter, always).NewAnchor(ctx, saga, definition); anchor.GetFlags() != 1 {
+		t.Error("a sampler that samples everything isn't asked")
 	}
 }
