@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/growstack"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 )
@@ -137,6 +138,7 @@ func (e *Engine) tryStart(ctx context.Context, params StartParams, mode startMod
 	}
 	go func() {
 		defer e.work.Leave()
+		growstack.Grow()
 		e.driver.sender.send(e.driver.run(inst))
 	}()
 	select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/treatyhq/treaty/internal/growstack"
 	"github.com/treatyhq/treaty/orchestrator/internal/inflight"
 )
 
@@ -32,6 +33,7 @@ func (w *work) spawn(f func()) bool {
 	}
 	go func() {
 		defer w.Leave()
+		growstack.Grow()
 		f()
 	}()
 	return true

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/treatyhq/treaty/internal/growstack"
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
 )
@@ -22,6 +23,7 @@ import (
 func (s *Server) interceptUnary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (reply any, err error) {
+	growstack.Grow()
 	method := strings.TrimPrefix(info.FullMethod, "/")
 	defer s.logCall(ctx, method, &err)()
 	defer func() {
