@@ -65,6 +65,9 @@ type Params struct {
 	// InspectionTakes is how long the identity service's clerk takes for a passport. 0 means the service's default.
 	InspectionTakes time.Duration
 
+	// Args returns arguments that are added to those of a process. It may be nil.
+	Args func(process string) []string
+
 	// Env is added to the environment of every process.
 	Env []string
 
@@ -159,6 +162,9 @@ func (c *Company) plan(params Params, notification []string) error {
 		}
 		if name == Identity {
 			p.args = append(p.args, params.identity(addresses[len(names)-1])...)
+		}
+		if params.Args != nil {
+			p.args = append(p.args, params.Args(name)...)
 		}
 		if services[name] != "" {
 			reached := p.Address
