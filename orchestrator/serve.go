@@ -123,7 +123,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
-		Options: o.settings.serverOptions,
+		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 	})
 	if err != nil {
 		return err

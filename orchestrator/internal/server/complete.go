@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -124,20 +124,16 @@ func (s *Server) checkParticipant(ctx context.Context, c command, service string
 	if len(identities) == 0 {
 		return nil
 	}
-	certificate := callersCertificate(ctx)
-	if caller.Has(certificate, identities) {
+	if callerIs(ctx, identities) {
 		return nil
-	}
-	who := "has no client certificate"
-	if certificate != nil {
-		who = fmt.Sprintf("is %q", caller.Identities(certificate))
 	}
 	return &apiError{
 		code: codes.PermissionDenied, reason: treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT,
 		subject: subject{step: c.id()},
-		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller %s: use the "+
-			"participant's certificate, or declare the caller's identity at the orchestrator, with "+
-			"--participant-identity %s=IDENTITY", service, who, service),
+		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller is %s: use the "+
+			"participant's certificate or token, or declare the caller's identity at the orchestrator, with "+
+			"--participant-identity %s=IDENTITY", service,
+			strings.Join(access.PrincipalOf(ctx).Identities(), ", "), service),
 	}
 }
 

@@ -3,11 +3,14 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/caller"
+	"github.com/treatyhq/treaty/orchestrator/access"
 )
 
 // maxWarned is how many callers that aren't believed are logged, so that strangers fill neither the log nor memory.
@@ -16,10 +19,10 @@ const maxWarned = 1000
 // checkParent returns an error if the caller isn't an orchestrator that may run child sagas here. Nobody else may start
 // and compensate children, or raise the epoch of a parent's orchestrator, which would shut that one out.
 func (s *Server) checkParent(ctx context.Context) error {
-	who, believed := caller.Believed(ctx, s.parents)
-	if believed {
+	if s.believed(ctx) {
 		return nil
 	}
+	who := strings.Join(access.PrincipalOf(ctx).Identities(), ", ")
 	if s.firstTime(who) {
 		s.logger.WarnContext(ctx, "a call for a parent saga was refused, since its caller isn't believed: if it is an "+
 			"orchestrator, declare its identity with --parent-identity", "caller", who)
@@ -29,6 +32,16 @@ func (s *Server) checkParent(ctx context.Context) error {
 		message: fmt.Sprintf("the call is made for a parent saga, but its caller, %s, isn't an orchestrator that this "+
 			"one believes: declare its identity with --parent-identity", who),
 	}
+}
+
+// believed returns whether the caller may be a parent's orchestrator: one of those that are declared, or else everybody
+// who has proved something.
+func (s *Server) believed(ctx context.Context) bool {
+	if len(s.parents) > 0 {
+		return slices.Contains(s.parents, caller.Any) || callerIs(ctx, s.parents)
+	}
+	kind := access.PrincipalOf(ctx).Kind
+	return kind != access.Anonymous && kind != ""
 }
 
 // firstTime returns whether a caller, or a damaged saga, wasn't warned about yet. It returns false once there were too
