@@ -43,6 +43,8 @@ type settings struct {
 	identities     map[string][]string  // of participants' certificates, by service
 	parents        []string             // the identities of parents' orchestrators
 	tokens         access.TokenVerifier // nil: tokens count for nothing
+	authorizer     access.Authorizer    // nil: everybody may do everything
+	open           bool                 // beyond loopback, too
 	starts         engine.StartLimits
 	heapFloor      int64 // as heapfloor.Hold takes it
 

@@ -87,6 +87,9 @@ type Config struct {
 	// Tokens verifies the bearer tokens of calls. Tokens count for nothing without it.
 	Tokens access.TokenVerifier
 
+	// Authorizer decides who may do what. Everybody may do everything without it.
+	Authorizer access.Authorizer
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -113,6 +116,8 @@ type Server struct {
 	identities  map[string][]string
 	parents     []string
 	callers     *authn.Authenticator
+	authorizer  access.Authorizer
+	asks        map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -147,11 +152,14 @@ func New(config Config) (*Server, error) {
 		logger:      config.Logger,
 		identities:  config.Identities,
 		parents:     config.Parents,
-		callers:     authn.New(authn.Params{Tokens: config.Tokens, TrustLoopback: config.TLS == nil}),
-		health:      health.NewServer(),
-		scopes:      scopes{store: config.Store, logger: config.Logger},
-		stopping:    make(chan struct{}),
-		idle:        make(chan struct{}),
+		callers: authn.New(authn.Params{
+			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
+		}),
+		authorizer: config.Authorizer,
+		health:     health.NewServer(),
+		scopes:     scopes{store: config.Store, logger: config.Logger},
+		stopping:   make(chan struct{}),
+		idle:       make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -170,6 +178,10 @@ func New(config Config) (*Server, error) {
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
+	s.asks = s.rules()
+	if err := s.checkRules(); err != nil {
+		return nil, fmt.Errorf("setting up the API: %w", err)
+	}
 
 	for name := range s.grpc.GetServiceInfo() {
 		s.services = append(s.services, name)
