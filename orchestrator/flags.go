@@ -31,6 +31,7 @@ type flags struct {
 	partTLSCert    string
 	partTLSKey     string
 	insecure       bool
+	openAccess     bool
 	retention      time.Duration
 	children       time.Duration
 	sagaIDs        time.Duration
@@ -80,6 +81,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"allow plaintext beyond this machine, for the API, unless it has a certificate, and to participants. "+
 			"Gives up confidentiality and authentication: anybody on the network can read and change payloads, "+
 			"start and cancel sagas, and impersonate participants")
+	set.BoolVar(&f.openAccess, "open-access", false,
+		"let everybody who can connect do everything, also from other machines; with --tls-client-ca, everybody with "+
+			"a certificate. Without it, the API is served to this machine only, unless something says who may do what")
 	set.StringVar(&f.name, "name", "",
 		"the orchestrator's `NAME`; orchestrators that call the same participants need different names")
 	set.Var(&f.answers, "answers",
@@ -358,6 +362,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	options = append(options, f.limitOptions()...)
 	if f.insecure {
 		options = append(options, WithInsecure())
+	}
+	if f.openAccess {
+		options = append(options, WithOpenAccess())
 	}
 	return options
 }

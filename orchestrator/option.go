@@ -11,6 +11,7 @@ import (
 
 	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/heapfloor"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 )
 
@@ -37,10 +38,13 @@ type settings struct {
 	eventIDs       time.Duration
 	turnLimit      time.Duration
 	name           string
-	answers        map[string]Answers  // by service
-	streamed       map[string]bool     // whether commands are sent on a stream or as unary calls, by service
-	identities     map[string][]string // of participants' certificates, by service
-	parents        []string            // the identities of parents' orchestrators
+	answers        map[string]Answers   // by service
+	streamed       map[string]bool      // whether commands are sent on a stream or as unary calls, by service
+	identities     map[string][]string  // of participants' certificates, by service
+	parents        []string             // the identities of parents' orchestrators
+	tokens         access.TokenVerifier // nil: tokens count for nothing
+	authorizer     access.Authorizer    // nil: everybody may do everything
+	open           bool                 // beyond loopback, too
 	starts         engine.StartLimits
 	heapFloor      int64 // as heapfloor.Hold takes it
 

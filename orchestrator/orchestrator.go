@@ -47,7 +47,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [10]error
+	var errs [11]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -62,6 +62,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
 	o.parents, errs[9] = o.settings.parentIdentities()
+	errs[10] = o.settings.checkAuthorizer()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err := o.settings.checkTransport(listener); err != nil {
 		return err
 	}
+	if err := o.settings.checkAccess(listener); err != nil {
+		return err
+	}
 
 	defer heapfloor.Hold(o.settings.heapFloor)()
 	r := running{logger: o.logger, engineSet: make(chan struct{})}
@@ -123,13 +126,15 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
-		Options: o.settings.serverOptions,
+		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
+		Authorizer: o.settings.authorizer,
 	})
 	if err != nil {
 		return err
 	}
 	o.settings.warnAboutServices(o.logger, o.catalog, children.Local)
 	o.settings.warnAboutInsecure(o.logger)
+	o.settings.warnAboutOpenAccess(o.logger, listener)
 	o.warnAboutIdentities()
 	return o.run(ctx, &r, listener)
 }

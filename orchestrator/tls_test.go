@@ -40,7 +40,7 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 		orchestrator.WithStore(filepath.Join(dir, "treaty.db")),
 		orchestrator.WithParticipant(customerService, p.address),
 		orchestrator.WithParticipant(cardService, p.address),
-		orchestrator.WithTLS(cert, key), orchestrator.WithClientCA(ca),
+		orchestrator.WithTLS(cert, key), orchestrator.WithClientCA(ca), orchestrator.WithOpenAccess(),
 		orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: ca, CertFile: cert, KeyFile: key}),
 		orchestrator.WithLogger(testkit.Logger(t)),
 		orchestrator.WithReady(func(r orchestrator.Ready) { ready <- r }),

@@ -50,7 +50,7 @@ type Request struct {
 	Principal Principal
 	Action    Action
 
-	// Definition is the full name of a saga definition, such as acme.customer.v1.CustomerSagas.Onboard.
+	// Definition is the full name of a saga definition, such as acme.customer.v1.CustomerSagas/Onboard.
 	Definition string
 
 	// Saga is the name of a saga, sagas/ID, for the audit log.

@@ -154,6 +154,13 @@ const (
 	ErrorReason_ERROR_REASON_NOT_ACCEPTED ErrorReason = 55
 	// FAILED_PRECONDITION. The saga can't be purged: it hasn't ended, or a parent may still compensate it.
 	ErrorReason_ERROR_REASON_SAGA_KEPT ErrorReason = 58
+	// PERMISSION_DENIED. The caller isn't allowed to do this. Whether what it asks for exists isn't told. Nothing was
+	// done.
+	ErrorReason_ERROR_REASON_NOT_ALLOWED ErrorReason = 59
+	// UNAUTHENTICATED. The call has a bearer token that isn't valid. Nothing was done.
+	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 60
+	// ALREADY_EXISTS. Another principal has published an event with this source and id. Nothing was published.
+	ErrorReason_ERROR_REASON_OTHER_PUBLISHER ErrorReason = 61
 )
 
 // Enum value maps for ErrorReason.
@@ -212,6 +219,9 @@ var (
 		54: "ERROR_REASON_SAGA_CHANGED",
 		55: "ERROR_REASON_NOT_ACCEPTED",
 		58: "ERROR_REASON_SAGA_KEPT",
+		59: "ERROR_REASON_NOT_ALLOWED",
+		60: "ERROR_REASON_TOKEN_INVALID",
+		61: "ERROR_REASON_OTHER_PUBLISHER",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -267,6 +277,9 @@ var (
 		"ERROR_REASON_SAGA_CHANGED":            54,
 		"ERROR_REASON_NOT_ACCEPTED":            55,
 		"ERROR_REASON_SAGA_KEPT":               58,
+		"ERROR_REASON_NOT_ALLOWED":             59,
+		"ERROR_REASON_TOKEN_INVALID":           60,
+		"ERROR_REASON_OTHER_PUBLISHER":         61,
 	}
 )
 
@@ -301,7 +314,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xb8\r\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x98\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -356,7 +369,10 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x17ERROR_REASON_OVERLOADED\x101\x12\x1d\n" +
 	"\x19ERROR_REASON_SAGA_CHANGED\x106\x12\x1d\n" +
 	"\x19ERROR_REASON_NOT_ACCEPTED\x107\x12\x1a\n" +
-	"\x16ERROR_REASON_SAGA_KEPT\x10:B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x16ERROR_REASON_SAGA_KEPT\x10:\x12\x1c\n" +
+	"\x18ERROR_REASON_NOT_ALLOWED\x10;\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_INVALID\x10<\x12 \n" +
+	"\x1cERROR_REASON_OTHER_PUBLISHER\x10=B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

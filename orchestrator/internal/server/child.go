@@ -91,10 +91,10 @@ func parentCommandOf(ctx context.Context) (*parentCommand, error) {
 
 // parentCommand is parentCommandOf, and takes note of the epoch under which the command was sent, whatever becomes of
 // the call. It returns an error if the caller isn't believed.
-func (s *Server) parentCommand(ctx context.Context) (*parentCommand, error) {
+func (s *Server) parentCommand(ctx context.Context, method string, d *definition) (*parentCommand, error) {
 	command, err := parentCommandOf(ctx)
 	if err == nil && command != nil {
-		err = s.checkParent(ctx)
+		err = s.checkParent(ctx, method, d)
 	}
 	if err == nil && command != nil {
 		err = s.scopes.hear(ctx, command.caller())
@@ -241,7 +241,7 @@ func (s *Server) answerPending(ctx context.Context, saga subject) (any, error) {
 // may be held.
 func (s *Server) compensateChild(ctx context.Context, d *definition, request payload) (any, error) {
 	method := d.Compensation.Method
-	command, err := s.parentCommand(ctx)
+	command, err := s.parentCommand(ctx, method, d)
 	switch {
 	case err != nil:
 		return nil, err

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
-	"github.com/treatyhq/treaty/internal/caller"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
@@ -26,6 +26,12 @@ const (
 
 	// maxRefusalDetails limits the details of a refusal, in bytes for all of them.
 	maxRefusalDetails = 256 << 10
+)
+
+// The methods of this file, without the slash before them.
+const (
+	methodCompleteStep  = "treaty.v1.SagaService/CompleteStep"
+	methodHeartbeatStep = "treaty.v1.SagaService/HeartbeatStep"
 )
 
 // command identifies one of the two commands of a step.
@@ -65,11 +71,12 @@ func commandOf(name string, direction treatyv1.StepDirection) (command, error) {
 func (s *Server) CompleteStep(
 	ctx context.Context, request *treatyv1.CompleteStepRequest,
 ) (*treatyv1.CompleteStepResponse, error) {
-	c, err := commandOf(request.GetName(), request.GetDirection())
-	if err != nil {
-		return nil, err
+	action := access.Complete
+	if request.GetDecision() != nil {
+		action = access.Resume // a person decides about the step
 	}
-	step, method, err := s.stepOf(ctx, c)
+	q := question{server: s, ctx: ctx, method: methodCompleteStep, request: request}
+	c, step, method, err := q.step(action, request.GetName(), request.GetDirection())
 	if err != nil {
 		return nil, err
 	}
@@ -93,28 +100,49 @@ func (s *Server) CompleteStep(
 	return &treatyv1.CompleteStepResponse{}, nil
 }
 
-// stepOf returns a command's step and method, if the caller may speak for its participant.
-func (s *Server) stepOf(ctx context.Context, c command) (step *treatyv1.Step, method string, err error) {
-	saga, err := s.engine.Get(ctx, c.saga)
+// step returns the command that a request names with its step and method, if the caller may speak for its participant.
+func (q question) step(
+	action access.Action, name string, direction treatyv1.StepDirection,
+) (c command, step *treatyv1.Step, method string, err error) {
+	request := access.Request{Action: action}
+	if c, err = commandOf(name, direction); err == nil {
+		request.Saga = wire.SagaName(c.saga)
+		step, method, request.Definition, err = q.server.stepOf(q.ctx, c)
+		request.Method = method
+	}
 	if err != nil {
-		return nil, "", err
-	}
-	i := slices.IndexFunc(saga.GetSteps(), func(step *treatyv1.Step) bool { return step.GetName() == c.id() })
-	if i < 0 {
-		return nil, "", fmt.Errorf("%w: %s", engine.ErrStepNotFound, c.id())
-	}
-	step = saga.GetSteps()[i]
-	method = step.GetMethod()
-	if c.direction == engine.Compensation {
-		if method = step.GetCompensationMethod(); method == "" {
-			return nil, "", fmt.Errorf("%w: %s has no compensation", engine.ErrStepNotFound, c.id())
+		// Whether the step exists is told only to those who may do this with every step.
+		if refused := q.ask(request); refused != nil {
+			return c, nil, "", refused
 		}
+		return c, nil, "", err
 	}
 	service := step.GetParticipant()
 	if service == "" {
 		service, _, _ = strings.Cut(method, "/")
 	}
-	return step, method, s.checkParticipant(ctx, c, service)
+	return c, step, method, q.decide(request, q.server.checkParticipant(q.ctx, c, service))
+}
+
+// stepOf returns a command's step and method, and the definition of its saga.
+func (s *Server) stepOf(ctx context.Context, c command) (step *treatyv1.Step, method, definition string, err error) {
+	saga, err := s.engine.Get(ctx, c.saga)
+	if err != nil {
+		return nil, "", "", err
+	}
+	definition = saga.GetDefinition()
+	i := slices.IndexFunc(saga.GetSteps(), func(step *treatyv1.Step) bool { return step.GetName() == c.id() })
+	if i < 0 {
+		return nil, "", definition, fmt.Errorf("%w: %s", engine.ErrStepNotFound, c.id())
+	}
+	step = saga.GetSteps()[i]
+	method = step.GetMethod()
+	if c.direction == engine.Compensation {
+		if method = step.GetCompensationMethod(); method == "" {
+			return nil, "", definition, fmt.Errorf("%w: %s has no compensation", engine.ErrStepNotFound, c.id())
+		}
+	}
+	return step, method, definition, nil
 }
 
 // checkParticipant returns an error if the identities of the participant that serves a service are known, and the
@@ -124,20 +152,16 @@ func (s *Server) checkParticipant(ctx context.Context, c command, service string
 	if len(identities) == 0 {
 		return nil
 	}
-	certificate := callersCertificate(ctx)
-	if caller.Has(certificate, identities) {
+	if callerIs(ctx, identities) {
 		return nil
-	}
-	who := "has no client certificate"
-	if certificate != nil {
-		who = fmt.Sprintf("is %q", caller.Identities(certificate))
 	}
 	return &apiError{
 		code: codes.PermissionDenied, reason: treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT,
 		subject: subject{step: c.id()},
-		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller %s: use the "+
-			"participant's certificate, or declare the caller's identity at the orchestrator, with "+
-			"--participant-identity %s=IDENTITY", service, who, service),
+		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller is %s: use the "+
+			"participant's certificate or token, or declare the caller's identity at the orchestrator, with "+
+			"--participant-identity %s=IDENTITY", service,
+			strings.Join(access.PrincipalOf(ctx).Identities(), ", "), service),
 	}
 }
 
@@ -276,13 +300,12 @@ func (s *Server) HeartbeatStep(
 	ctx context.Context, request *treatyv1.HeartbeatStepRequest,
 ) (*treatyv1.HeartbeatStepResponse, error) {
 	c, err := commandOf(request.GetName(), request.GetDirection())
+	if s.guarded() || len(s.identities) > 0 && err == nil {
+		q := question{server: s, ctx: ctx, method: methodHeartbeatStep, request: request}
+		c, _, _, err = q.step(access.Complete, request.GetName(), request.GetDirection())
+	}
 	if err != nil {
 		return nil, err
-	}
-	if len(s.identities) > 0 {
-		if _, _, err := s.stepOf(ctx, c); err != nil {
-			return nil, err
-		}
 	}
 	if err := s.engine.Heartbeat(ctx, c.saga, c.step, c.direction); err != nil {
 		return nil, err

@@ -32,15 +32,28 @@ func (s *Server) interceptUnary(
 			_ = grpc.SetTrailer(ctx, markOf(nil))
 		}
 	}()
-	if incoming.IsParticipantService(method) {
-		err = s.checkParent(ctx)
-	}
-	if err == nil {
-		reply, err = handle(ctx, request)
-	}
-	if err != nil && !foreign(method) {
+	reply, err = s.handle(ctx, method, request, handle)
+	if err != nil && !foreignError(method, err) {
 		_ = grpc.SetTrailer(ctx, markOf(err))
 		return nil, s.explain(ctx, method, request, err)
+	}
+	return reply, err
+}
+
+// handle handles a unary call, if its caller may make it.
+func (s *Server) handle(ctx context.Context, method string, request any, handle grpc.UnaryHandler) (any, error) {
+	if incoming.IsParticipantService(method) {
+		if err := s.checkParent(ctx, method, nil); err != nil {
+			return nil, err
+		}
+	}
+	admitted, end, err := s.admit(ctx, method, request)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := handle(admitted, request)
+	if revoked := end(); revoked != nil {
+		return nil, revoked
 	}
 	return reply, err
 }
@@ -65,37 +78,63 @@ func (s *Server) interceptStream(
 			err = s.panicked(ctx, method, cause)
 		}
 	}()
-	received := &requestStream{ServerStream: stream}
+	received := &requestStream{ServerStream: stream, server: s, method: method, ctx: ctx, end: notRevoked}
 	if incoming.IsParticipantService(method) {
-		err = s.checkParent(ctx)
+		err = s.checkParent(ctx, method, nil)
 	}
 	if err == nil {
 		err = handle(server, received)
 	}
-	if err != nil && !received.failed && !foreign(method) {
+	if revoked := received.end(); revoked != nil {
+		err = revoked
+	}
+	if err != nil && !received.failed && !foreignError(method, err) {
 		return s.explain(ctx, method, received.request, err)
 	}
 	return err
 }
 
-// requestStream is a stream that keeps the request that was received last. When receiving failed, the error is gRPC's
-// own status, as for a unary call whose request can't be received.
+// requestStream is a stream that keeps the request that was received last, and authorizes it. When receiving failed,
+// the error is gRPC's own status, as for a unary call whose request can't be received.
 type requestStream struct {
 	grpc.ServerStream
 
+	server *Server
+	method string
+	ctx    context.Context //nolint:containedctx // that of the stream
+	end    func() error    // ends the watch over the call
+
 	request any
 	failed  bool
+	watched bool // the first request was admitted
 }
 
-// RecvMsg receives a request.
+// Context returns the context of the call.
+func (r *requestStream) Context() context.Context { return r.ctx }
+
+// RecvMsg receives a request. It returns an error if the caller may not make it.
 func (r *requestStream) RecvMsg(request any) (err error) {
 	r.request = request
-	r.failed, err = receive(request, r.ServerStream.RecvMsg)
+	if r.failed, err = receive(request, r.ServerStream.RecvMsg); err != nil {
+		return err
+	}
+	if r.watched {
+		return r.server.authorize(r.ctx, r.method, request)
+	}
+	r.ctx, r.end, err = r.server.admit(r.ctx, r.method, request)
+	r.watched = err == nil
 	return err
 }
 
-// foreign returns whether a method is gRPC's own: health, reflection and channelz return statuses.
-func foreign(method string) bool { return strings.HasPrefix(method, "grpc.") }
+// foreignError returns whether an error is that of one of gRPC's own services: health, reflection and channelz return
+// statuses.
+func foreignError(method string, err error) bool {
+	if !strings.HasPrefix(method, "grpc.") {
+		return false
+	}
+	_, own := errors.AsType[*apiError](err)
+	return !own
+}
 
 // logCall returns a function that logs the call at its end.
 func (s *Server) logCall(ctx context.Context, method string, err *error) func() {

@@ -42,6 +42,9 @@ func (s *Server) ListSagas(
 	if err != nil {
 		return nil, err
 	}
+	if filter, err = s.onlyReadable(ctx, filter); err != nil {
+		return nil, err
+	}
 	order, err := parseOrder(request.GetOrderBy())
 	if err != nil {
 		return nil, err
@@ -71,6 +74,26 @@ func (s *Server) ListSagas(
 		response.Sagas = append(response.Sagas, saga)
 	}
 	return response, nil
+}
+
+// onlyReadable returns a filter that leaves out the sagas that the caller may not read.
+func (s *Server) onlyReadable(ctx context.Context, filter *journal.Filter) (*journal.Filter, error) {
+	definitions, err := question{server: s, ctx: ctx, method: "treaty.v1.SagaService/ListSagas"}.readable()
+	if err != nil || definitions == nil {
+		return filter, err
+	}
+	own := make([]*journal.Filter, 0, len(definitions))
+	for _, definition := range definitions {
+		own = append(own, &journal.Filter{Op: journal.Equal, Field: journal.FieldDefinition, Text: definition})
+	}
+	allowed := own[0]
+	if len(own) > 1 {
+		allowed = &journal.Filter{Op: journal.Or, Args: own}
+	}
+	if filter == nil {
+		return allowed, nil
+	}
+	return &journal.Filter{Op: journal.And, Args: []*journal.Filter{filter, allowed}}, nil
 }
 
 // damageOf says which part of a saga can't be read, or nothing. The log has the cause, once for each saga.

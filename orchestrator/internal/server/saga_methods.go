@@ -56,7 +56,7 @@ func handler(method string, serve func(ctx context.Context, request payload) (an
 
 // run starts a saga, sends its name to the caller, and waits for its end.
 func (s *Server) run(ctx context.Context, d *definition, request payload) (any, error) {
-	command, err := s.parentCommand(ctx)
+	command, err := s.parentCommand(ctx, d.Definition, d)
 	if err != nil {
 		return nil, err
 	}

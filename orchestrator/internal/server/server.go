@@ -15,7 +15,6 @@ import (
 
 	"google.golang.org/grpc"
 	channelz "google.golang.org/grpc/channelz/service"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -23,7 +22,9 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/incoming"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/authn"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
@@ -83,6 +84,12 @@ type Config struct {
 	// caller.Any is everybody. The default is everybody with a verified certificate, and callers on this machine.
 	Parents []string
 
+	// Tokens verifies the bearer tokens of calls. Tokens count for nothing without it.
+	Tokens access.TokenVerifier
+
+	// Authorizer decides who may do what. Everybody may do everything without it.
+	Authorizer access.Authorizer
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -108,6 +115,9 @@ type Server struct {
 	logger      *slog.Logger
 	identities  map[string][]string
 	parents     []string
+	callers     *authn.Authenticator
+	authorizer  access.Authorizer
+	asks        map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -142,10 +152,14 @@ func New(config Config) (*Server, error) {
 		logger:      config.Logger,
 		identities:  config.Identities,
 		parents:     config.Parents,
-		health:      health.NewServer(),
-		scopes:      scopes{store: config.Store, logger: config.Logger},
-		stopping:    make(chan struct{}),
-		idle:        make(chan struct{}),
+		callers: authn.New(authn.Params{
+			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
+		}),
+		authorizer: config.Authorizer,
+		health:     health.NewServer(),
+		scopes:     scopes{store: config.Store, logger: config.Logger},
+		stopping:   make(chan struct{}),
+		idle:       make(chan struct{}),
 	}
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -164,6 +178,10 @@ func New(config Config) (*Server, error) {
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
+	s.asks = s.rules()
+	if err := s.checkRules(); err != nil {
+		return nil, fmt.Errorf("setting up the API: %w", err)
+	}
 
 	for name := range s.grpc.GetServiceInfo() {
 		s.services = append(s.services, name)
@@ -179,7 +197,11 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 	if config.MaxMessageBytes <= 0 {
 		config.MaxMessageBytes = defaultMaxMessageBytes
 	}
-	options := append(slices.Clone(config.Options),
+	options := append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(s.authenticateUnary),
+		grpc.ChainStreamInterceptor(s.authenticateStream),
+	}, config.Options...)
+	return append(options,
 		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.ChainUnaryInterceptor(s.interceptUnary),
 		grpc.ChainStreamInterceptor(s.interceptStream),
@@ -193,11 +215,8 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
+		grpc.Creds(authn.Credentials(config.TLS, nil)),
 	)
-	if config.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
-	}
-	return options
 }
 
 // Services returns the full names of the saga services, sorted.

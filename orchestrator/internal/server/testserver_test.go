@@ -25,6 +25,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -286,6 +287,7 @@ type security struct {
 	telemetry      *telemetry.Telemetry
 	identities     map[string][]string // by service
 	parents        []string
+	authorizer     access.Authorizer
 }
 
 func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
@@ -299,6 +301,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 		Engine: a.engine, Store: a.store, Definitions: []string{
 			changeAddress, issueCard, verifyApplicant,
 		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
+		Authorizer: tls.authorizer,
 	}, tls.client)
 	return a
 }
