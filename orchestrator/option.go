@@ -42,7 +42,8 @@ type settings struct {
 	identities     map[string][]string // of participants' certificates, by service
 	parents        []string            // the identities of parents' orchestrators
 	starts         engine.StartLimits
-	heapFloor      int64 // as heapfloor.Hold takes it
+	policyFile     string // empty: there is no policy
+	heapFloor      int64  // as heapfloor.Hold takes it
 
 	participantLimits map[string]ParticipantLimits // by service
 

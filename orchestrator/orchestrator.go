@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/treatyhq/treaty/internal/policy"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
@@ -30,6 +31,7 @@ type Orchestrator struct {
 	participants []dispatch.Participant
 	identities   map[string][]string // of participants, by service
 	parents      []string            // the identities of parents' orchestrators
+	policy       *policy.File        // nil: there is none
 	tls          *tls.Config
 
 	mu          sync.Mutex
@@ -47,7 +49,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [10]error
+	var errs [11]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -62,6 +64,9 @@ func New(options ...Option) (*Orchestrator, error) {
 		o.identities, errs[6] = o.settings.participantIdentities(o.participants)
 	}
 	o.parents, errs[9] = o.settings.parentIdentities()
+	if errs[0] == nil {
+		o.policy, errs[10] = o.settings.policy(o.catalog)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
