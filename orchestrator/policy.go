@@ -30,7 +30,7 @@ func (s *settings) policy(catalog *contract.Catalog) (*policy.File, error) {
 
 // policyCatalog returns what a policy may name.
 func policyCatalog(catalog *contract.Catalog) *policy.Catalog {
-	var names policy.Catalog
+	names := policy.Catalog{Definitions: []string{}, Methods: []string{}, Events: []string{}}
 	for saga := range catalog.SagaDefinitions() {
 		names.Definitions = append(names.Definitions, saga.Definition)
 	}

@@ -35,19 +35,19 @@ func TestPolicyRefused(t *testing.T) {
 		"unknown role": {"grants: [{principals: local, roles: boss}]", `:1:37: unknown role "boss"`},
 		"a definition that isn't there": {
 			"grants: [{principals: local, roles: viewer, definitions: acme.bank.v1.BankSagas/Pay}]",
-			"has none of that name",
+			"no contract has it",
 		},
 		"a command as a definition": {
 			"grants: [{principals: local, roles: viewer, definitions: acme.card.v1.CardService/IssueCard}]",
-			"has none of that name",
+			"no contract has it",
 		},
 		"a method that isn't there": {
 			"grants: [{principals: local, actions: complete, methods: acme.card.v1.CardService/Issue}]",
-			"has none of that name",
+			"no contract has it",
 		},
 		"an event type that isn't there": {
 			"grants: [{principals: local, actions: read-secrets, events: acme.card.v1.IssueCardRequest}]",
-			"has none of that name",
+			"no contract has it",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

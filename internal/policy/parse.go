@@ -18,7 +18,7 @@ const maxErrors = 50
 // roleName is what an own role may be called.
 var roleName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
-// Catalog is what a policy may name. Names that aren't in it are mistakes.
+// Catalog is what a policy may name. Names that aren't in it are mistakes. A nil list isn't checked.
 type Catalog struct {
 	// Definitions are saga definitions, such as acme.card.v1.CardSagas/IssueCard.
 	Definitions []string
@@ -28,6 +28,10 @@ type Catalog struct {
 
 	// Events are event types, such as acme.card.v1.CardIssued.
 	Events []string
+
+	// NamesOnly says that Methods and Events aren't complete, so that patterns of them aren't checked. They have those
+	// that exist of the names that the policy has.
+	NamesOnly bool
 }
 
 // Parse reads a policy. The name of the file is only for errors. If the catalog isn't nil, each definition, method and
@@ -326,10 +330,12 @@ func (c *Catalog) check(kind resource, p pattern) error {
 	case events:
 		names = c.Events
 	case sources, consumers:
+	}
+	if names == nil || c.NamesOnly && kind != definitions && !p.exact() {
 		return nil
 	}
 	if !slices.ContainsFunc(names, p.matches) {
-		return fmt.Errorf("the orchestrator has none of that name: list those that it has, or %q for all", wildcard)
+		return fmt.Errorf("no contract has it: correct it, or write %q for all", wildcard)
 	}
 	return nil
 }

@@ -58,15 +58,15 @@ func TestParseRefuses(t *testing.T) {
 		{"instances with another role", grant("principals: local", "roles: [instance, viewer]", `definitions: "*"`),
 			"3:3: the role instance allows everything"},
 		{"definition that isn't there", start("definitions: acme.card.v1.CardSagas/Issue"),
-			`4:16: definitions: "acme.card.v1.CardSagas/Issue": the orchestrator has none`},
-		{"definitions that aren't there", start("definitions: acme.bank.*"), "the orchestrator has none"},
+			`4:16: definitions: "acme.card.v1.CardSagas/Issue": no contract has it`},
+		{"definitions that aren't there", start("definitions: acme.bank.*"), "no contract has it"},
 		{"definition with a dot", start("definitions: acme.card.v1.CardSagas.IssueCard"), "want SERVICE/METHOD"},
 		{"definition with a space", start("definitions: acme card/*"), "can't be a part of a name"},
 		{"part of a segment", start("definitions: acme.card.v1.CardSagas/Issue*"), "can't be a part of a name"},
 		{"method that isn't there", grant("principals: local", "actions: complete", "methods: acme.card.v1.X/Y"),
-			"the orchestrator has none"},
+			"no contract has it"},
 		{"event type that isn't there", grant("principals: local", "actions: read-secrets", "events: acme.card.v1.X"),
-			"the orchestrator has none"},
+			"no contract has it"},
 		{"event type with a slash", grant("principals: local", "actions: read-secrets", "events: acme/x"),
 			"can't be a part of a name"},
 		{"source with a space", grant("principals: local", "actions: publish", `events: "*"`, "sources: a b"),
@@ -128,8 +128,29 @@ func TestParseWithoutCatalog(t *testing.T) {
 	if _, err := policy.Parse("policy.yaml", []byte(text), nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := policy.Parse("policy.yaml", []byte(text), new(policy.Catalog)); err == nil {
+	if _, err := policy.Parse("policy.yaml", []byte(text), new(policy.Catalog)); err != nil {
+		t.Error(err)
+	}
+	if _, err := policy.Parse("policy.yaml", []byte(text), &policy.Catalog{Definitions: []string{}}); err == nil {
 		t.Error("an empty catalog has definitions")
+	}
+}
+
+// TestParseWithNamesOnly checks names, and not the patterns of what the catalog has in part.
+func TestParseWithNamesOnly(t *testing.T) {
+	const file = "grants: [{principals: local, actions: complete, methods: [%s]}]"
+	known := &policy.Catalog{Definitions: []string{}, Methods: []string{"a.B/C"}, Events: []string{}, NamesOnly: true}
+	for methods, want := range map[string]bool{"a.B/C": true, "a.B/C, x.*": true, "a.B/D": false} {
+		if _, err := policy.Parse("policy.yaml", fmt.Appendf(nil, file, methods), known); (err == nil) != want {
+			t.Errorf("%s: %v", methods, err)
+		}
+	}
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, file, "a.B/C, x.*"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if methods, events := p.Names(); !slices.Equal(methods, []string{"a.B/C"}) || len(events) != 0 {
+		t.Errorf("the policy names %q and %q", methods, events)
 	}
 }
 

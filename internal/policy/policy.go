@@ -67,6 +67,20 @@ func (p *Policy) AuthorizeAs(identities []string, request access.Request) error 
 	return &Missing{Request: request, Identities: identities}
 }
 
+// Names returns the methods and event types that grants name, without patterns, sorted.
+func (p *Policy) Names() (methodNames, eventTypes []string) {
+	names := func(kind resource) []string {
+		found := make(map[string]bool)
+		for _, g := range p.grants {
+			if list := g.resources[kind]; list != nil {
+				maps.Copy(found, list.exact)
+			}
+		}
+		return slices.Sorted(maps.Keys(found))
+	}
+	return names(methods), names(events)
+}
+
 // NamesDNS returns whether a grant names a certificate by a DNS name.
 func (p *Policy) NamesDNS() bool {
 	isDNS := func(name string) bool { return strings.HasPrefix(name, "dns:") }
