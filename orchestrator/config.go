@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/treatyhq/treaty/orchestrator/internal/configfile"
+	"github.com/treatyhq/treaty/internal/configfile"
 )
 
 // configFlag is the name of the flag that names the configuration file.

@@ -46,7 +46,8 @@ type settings struct {
 	authorizer     access.Authorizer    // nil: everybody may do everything
 	open           bool                 // beyond loopback, too
 	starts         engine.StartLimits
-	heapFloor      int64 // as heapfloor.Hold takes it
+	policyFile     string // empty: there is no policy
+	heapFloor      int64  // as heapfloor.Hold takes it
 
 	participantLimits map[string]ParticipantLimits // by service
 

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/treatyhq/treaty/internal/policy"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
@@ -30,6 +31,7 @@ type Orchestrator struct {
 	participants []dispatch.Participant
 	identities   map[string][]string // of participants, by service
 	parents      []string            // the identities of parents' orchestrators
+	policy       *policy.File        // nil: there is none
 	tls          *tls.Config
 
 	mu          sync.Mutex
@@ -63,6 +65,9 @@ func New(options ...Option) (*Orchestrator, error) {
 	}
 	o.parents, errs[9] = o.settings.parentIdentities()
 	errs[10] = o.settings.checkAuthorizer()
+	if errs[0] == nil {
+		o.policy, errs[10] = o.settings.policy(o.catalog)
+	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -194,6 +194,9 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	ctx, cancel := context.WithCancel(parent)
 	var watching sync.WaitGroup
 	watching.Go(func() { (&logSize{store: r.store, logger: o.logger}).run(ctx) })
+	if o.policy != nil {
+		watching.Go(func() { o.policy.Watch(ctx) })
+	}
 	defer watching.Wait()
 	defer cancel()
 	// Calls are answered while sagas are recovered. The health service reports SERVING when that is done.

@@ -117,6 +117,18 @@ var rules = append(participantRules(), []rule{
 		allow: []string{},
 	},
 	{
+		name:  "configfile",
+		why:   "it knows how files of settings are written, and not what they say",
+		from:  []string{"internal/configfile"},
+		allow: []string{"go.yaml.in/yaml/v3"},
+	},
+	{
+		name:  "policy",
+		why:   "the orchestrator and the CLI share it, so it knows neither",
+		from:  []string{"internal/policy"},
+		allow: []string{"internal/configfile", "orchestrator/access"},
+	},
+	{
 		name:  "dialcause",
 		why:   "the orchestrator and the CLI share it, so it knows neither",
 		from:  []string{"internal/dialcause"},
@@ -263,9 +275,9 @@ var rules = append(participantRules(), []rule{
 	},
 	{
 		name:  "cli",
-		why:   "it speaks to the orchestrator through its public gRPC API",
+		why:   "it speaks to the orchestrator through its public gRPC API, and shares the words of policies only",
 		from:  []string{"cmd/treaty/..."},
-		deny:  []string{"orchestrator/...", "services/..."},
+		deny:  append([]string{"orchestrator", "orchestrator/saga/...", "services/..."}, inner...),
 		reach: transitive,
 	},
 	{

@@ -177,6 +177,7 @@ Exit codes:
 		a.conformCommand(),
 		a.devCommand(),
 		a.initCommand(),
+		a.policyCommand(),
 		a.protosCommand(),
 		a.versionCommand(),
 	)

@@ -72,6 +72,11 @@ func (s *Schema) Definitions() ([]Definition, error) {
 // StartsSaga reports whether a method is a saga definition.
 func StartsSaga(method protoreflect.MethodDescriptor) bool { return sagaOptions(method) != nil }
 
+// IsEvent reports whether a message is an event.
+func IsEvent(message protoreflect.MessageDescriptor) bool {
+	return proto.HasExtension(message.Options(), treatyv1.E_Event)
+}
+
 // sagaOptions returns the options of a saga definition, or nil for any other method.
 func sagaOptions(method protoreflect.MethodDescriptor) *treatyv1.SagaOptions {
 	options := method.Options()

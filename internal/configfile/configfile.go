@@ -98,7 +98,7 @@ func Parse(name string, data []byte) (*Value, error) {
 	case !errors.Is(err, io.EOF):
 		return nil, syntaxError(name, err)
 	case top.Kind != Mapping:
-		return nil, top.Errorf("want lines such as %q", "store: treaty.db")
+		return nil, top.Errorf("want lines such as %q", "key: value")
 	}
 	return &top, nil
 }

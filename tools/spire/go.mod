@@ -1,0 +1,3 @@
+module github.com/treatyhq/treaty/tools/spire
+
+go 1.26.8
