@@ -6,6 +6,9 @@ GO ?= go
 BUF = $(GO) tool -modfile=tools/buf/go.mod buf
 GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 
+# The plugin of buf has its own module for the same reason.
+BUF_PLUGIN = cmd/buf-plugin-treaty
+
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v "$$($(GO) env CC | cut -d' ' -f1)" 2>/dev/null)
 RACE := $(if $(CC_FOUND),-race)
@@ -35,7 +38,7 @@ generate: ## Generate gen/ from proto/. The first run compiles buf, which takes 
 lint: lint-proto lint-go lint-systems ## Check the contracts, the Go code and go.mod.
 
 .PHONY: lint-proto
-lint-proto: ## Check the style of the contracts, and their compatibility with the last release.
+lint-proto: ## Check the rules and the style of the contracts, and their compatibility with the last release.
 	$(BUF) lint
 	$(BUF) breaking $(UNRELEASED) --against $(RELEASE_IMAGE)
 
@@ -49,6 +52,7 @@ lint-go: ## Check the Go code and go.mod.
 		while read -r file; do if [ -f "$$file" ]; then gofmt -l "$$file"; fi; done)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted; run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet -tags proof ./...
+	$(GO) vet -C $(BUF_PLUGIN) ./...
 	$(GOLANGCI_LINT) run ./...
 	$(GO) mod tidy -diff
 
@@ -81,6 +85,7 @@ SLOWEST = ./proof ./orchestrator/internal/journal/sqlite
 test: typescript ## Run all tests except the proof, with the race detector if a C compiler is installed.
 	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) $(SLOWEST) ./...
+	$(GO) test -C $(BUF_PLUGIN) ./...
 	$(if $(RACE),$(GO) test -run '^TestExplore' ./services/sagas)
 
 COUNT = 20

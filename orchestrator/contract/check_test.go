@@ -117,7 +117,7 @@ func TestEveryExampleBreaksItsRule(t *testing.T) {
 func TestEveryRuleHasAnExample(t *testing.T) {
 	names := examples(t, rulesDir)
 	known := make(map[string]bool)
-	for _, rule := range contract.Rules {
+	for _, rule := range contract.Rules() {
 		known[rule.ID] = true
 		if rule.Summary == "" || rule.Doc == "" {
 			t.Errorf("%s has no summary or doc", rule.ID)

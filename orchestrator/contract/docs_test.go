@@ -33,7 +33,7 @@ func TestReferenceHoldsTheRules(t *testing.T) {
 	for _, match := range regexp.MustCompile(`(?m)^### ([A-Z_]+)$`).FindAllStringSubmatch(string(page), -1) {
 		headings = append(headings, match[1])
 	}
-	for _, rule := range contract.Rules {
+	for _, rule := range contract.Rules() {
 		rules = append(rules, rule.ID)
 	}
 	if !*update && !slices.Equal(headings, rules) {
@@ -47,7 +47,7 @@ func documented(t *testing.T) string {
 	out.WriteString("\nEach rule has an example that breaks it, without its first six lines (syntax, package and " +
 		"import), and the\n" +
 		"message that is printed for it.\n")
-	for _, rule := range contract.Rules {
+	for _, rule := range contract.Rules() {
 		name := strings.ToLower(rule.ID)
 		example, err := os.ReadFile(filepath.Join(rulesDir, name+".proto"))
 		if err != nil {

@@ -39,6 +39,9 @@ type Violation struct {
 	// Position is its position, as exact as the descriptor's source info.
 	Position Position
 
+	// Source is the path of the position in the source info of its file. It is nil if the line is unknown.
+	Source protoreflect.SourcePath
+
 	// Message says what is wrong and what to write instead.
 	Message string
 }
@@ -88,16 +91,16 @@ func atMessageOption(m protoreflect.MessageDescriptor, xt protoreflect.Extension
 
 // position returns the most exact position in the file's source info. Compilers differ in how deep they descend into
 // options.
-func (s site) position() Position {
+func (s site) position() (Position, protoreflect.SourcePath) {
 	file := s.desc.ParentFile()
 	if file == nil {
-		return Position{}
+		return Position{}, nil
 	}
 	pos := Position{Path: file.Path()}
 	locations := file.SourceLocations()
 	loc := locations.ByDescriptor(s.desc)
 	if loc.Path == nil && (s.desc != file || locations.Len() == 0) { // the path of a file is empty
-		return pos
+		return pos, nil
 	}
 	for n := len(s.path); n > 0; n-- {
 		if exact := locations.ByPath(slices.Concat(loc.Path, s.path[:n])); exact.Path != nil {
@@ -106,7 +109,7 @@ func (s site) position() Position {
 		}
 	}
 	pos.Line, pos.Column = loc.StartLine+1, loc.StartColumn+1
-	return pos
+	return pos, loc.Path
 }
 
 // report collects violations. The zero value is empty.
@@ -115,7 +118,8 @@ type report struct {
 }
 
 func (r *report) add(broken rule, s site, format string, args ...any) {
-	v := Violation{Rule: broken.id, Descriptor: s.desc, Position: s.position(), Message: fmt.Sprintf(format, args...)}
+	v := Violation{Rule: broken.id, Descriptor: s.desc, Message: fmt.Sprintf(format, args...)}
+	v.Position, v.Source = s.position()
 	// A compensation that several commands name is checked once for each.
 	for _, w := range r.violations {
 		if w.Rule == v.Rule && w.Descriptor.FullName() == v.Descriptor.FullName() && w.Position == v.Position &&

@@ -1,0 +1,21 @@
+// Command buf-plugin-treaty is a check plugin of buf. With it, "buf lint" checks the contract rules.
+//
+// The rules and their messages are those of protoc-gen-go-treaty and of the orchestrator, and
+// docs/contract-reference.md explains each. The plugin only hands them to buf.
+//
+// # Use
+//
+// Install the plugin, and name it in buf.yaml:
+//
+//	version: v2
+//	lint:
+//	  use: [STANDARD, TREATY]
+//	plugins:
+//	  - plugin: buf-plugin-treaty
+package main
+
+import "buf.build/go/bufplugin/check"
+
+func main() {
+	check.Main(spec)
+}
