@@ -141,6 +141,21 @@ var rules = append(participantRules(), []rule{
 		allow: []string{},
 	},
 	{
+		name:  "drift",
+		why:   "the orchestrator and the CLI share it, so it knows neither; it compares, and asks nobody",
+		from:  []string{"internal/drift"},
+		allow: []string{"gen/treaty/v1", "google.golang.org/protobuf/..."},
+		deny:  []string{"context", "net/...", "os/..."},
+	},
+	{
+		name: "reflection",
+		why:  "the orchestrator and the CLI share it, so it knows neither",
+		from: []string{"internal/reflection"},
+		allow: []string{
+			"google.golang.org/grpc/...", "google.golang.org/protobuf/...",
+		},
+	},
+	{
 		name:  "caller",
 		why:   "orchestrators and participants share it, so it knows neither",
 		from:  []string{"internal/caller"},

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/schema"
+	"github.com/treatyhq/treaty/internal/drift"
+	"github.com/treatyhq/treaty/internal/reflection"
 )
 
 // Report is the result of a check.
@@ -230,7 +232,7 @@ func (c *checker) sagas(service protoreflect.FullName) []string {
 func (c *checker) service(service protoreflect.ServiceDescriptor) {
 	c.compared, c.neededBy = make(map[protoreflect.FullName]bool), make(map[protoreflect.FullName][]string)
 	expected := c.file.Services[service.FullName()]
-	c.combined = schema.IsCombined(service.ParentFile())
+	c.combined = reflection.IsCombined(service.ParentFile())
 	for _, method := range expected {
 		reached := make(map[protoreflect.FullName]bool)
 		for _, name := range append([]protoreflect.FullName{method.Request, method.Reply}, method.Handles...) {
@@ -284,7 +286,7 @@ func commandsFirst(methods map[protoreflect.Name]*Method) []protoreflect.Name {
 }
 
 func order(method *Method) int {
-	if method.Kind == Compensation {
+	if method.Kind == drift.Compensation {
 		return 1
 	}
 	return 0
@@ -296,10 +298,10 @@ func isAnnotated(service protoreflect.ServiceDescriptor, expected map[protorefle
 	commands := 0
 	for name, method := range expected {
 		found := service.Methods().ByName(name)
-		if method.Kind == Compensation || found == nil {
+		if method.Kind == drift.Compensation || found == nil {
 			continue
 		}
-		if kindOf(found) != none {
+		if drift.KindOf(found) != drift.NoCommand {
 			return true
 		}
 		commands++
@@ -367,20 +369,20 @@ func (m *methodChecker) signature(method protoreflect.MethodDescriptor) {
 
 // annotations compares the kind, the compensation and the rejections of a command.
 func (m *methodChecker) annotations(method protoreflect.MethodDescriptor) {
-	kind := kindOf(method)
+	kind := drift.KindOf(method)
 	switch {
-	case m.expected.Kind == Compensation && kind != none:
+	case m.expected.Kind == drift.Compensation && kind != drift.NoCommand:
 		m.problem("", "kind: was compensation, is %s", kind)
-	case m.expected.Kind == Compensation:
+	case m.expected.Kind == drift.Compensation:
 		return
 	case kind != m.expected.Kind:
 		m.problem("", "kind: was %s, is %s", m.expected.Kind, kind)
-	case kind == Compensatable:
-		if by := commandOf(method).GetCompensatedBy(); by != string(m.expected.CompensatedBy) {
+	case kind == drift.Compensatable:
+		if by := drift.CommandOf(method).GetCompensatedBy(); by != string(m.expected.CompensatedBy) {
 			m.problem("", "compensated_by: was %s, is %s", m.expected.CompensatedBy, by)
 		}
 	}
-	declared := Rejections(method)
+	declared := drift.Rejections(method)
 	for _, name := range m.expected.Handles {
 		if !slices.Contains(declared, name) {
 			m.problem("", "the rejection %s, which saga code handles, is no longer declared", name)
@@ -410,7 +412,7 @@ func (m *methodChecker) messages(method protoreflect.MethodDescriptor) {
 		}
 		if rejection != nil {
 			m.message(rejection, place)
-		} else if slices.Contains(Rejections(method), name) {
+		} else if slices.Contains(drift.Rejections(method), name) {
 			m.problem(place, "the message is neither in the file of the service nor in its imports")
 		}
 	}
@@ -436,7 +438,7 @@ func (m *methodChecker) message(message protoreflect.MessageDescriptor, place st
 	}
 	for _, number := range slices.Sorted(maps.Keys(expected)) {
 		field := message.Fields().ByNumber(number)
-		if field == nil || fieldOf(field).kind() != expected[number].kind() {
+		if field == nil || drift.FieldOf(field).TypeText() != expected[number].TypeText() {
 			continue
 		}
 		value := valueOf(field)
@@ -456,7 +458,7 @@ func within(place string, inner protoreflect.Descriptor) string {
 
 // field compares a field.
 func (m *methodChecker) field(
-	message protoreflect.MessageDescriptor, number protoreflect.FieldNumber, expected Field, place string,
+	message protoreflect.MessageDescriptor, number protoreflect.FieldNumber, expected drift.Field, place string,
 ) {
 	is := fmt.Sprintf("field %d %s", number, expected.Name)
 	field := message.Fields().ByNumber(number)
@@ -468,15 +470,15 @@ func (m *methodChecker) field(
 		m.problem(place, "%s: was removed", is)
 		return
 	}
-	found := fieldOf(field)
+	found := drift.FieldOf(field)
 	if !m.sameName(found.Name, expected.Name) {
 		m.problem(place, "%s: was renamed to %s", is, found.Name)
 	}
-	if found.kind() != expected.kind() {
-		m.problem(place, "%s: was %s, is %s", is, expected.kind(), found.kind())
+	if found.TypeText() != expected.TypeText() {
+		m.problem(place, "%s: was %s, is %s", is, expected.TypeText(), found.TypeText())
 	}
 	if found.Label != expected.Label || found.Oneof != expected.Oneof {
-		if was, now := expected.presence(), found.presence(); was != now {
+		if was, now := expected.PresenceText(), found.PresenceText(); was != now {
 			m.problem(place, "%s: was %s, is %s", is, was, now)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/treatyhq/treaty/internal/drift"
 )
 
 // Use says that a saga calls a method.
@@ -30,16 +32,16 @@ func New(uses []Use) (*File, error) {
 	f := &File{
 		Version:  version,
 		Services: make(map[protoreflect.FullName]map[protoreflect.Name]*Method),
-		Messages: make(map[protoreflect.FullName]map[protoreflect.FieldNumber]Field),
+		Messages: make(map[protoreflect.FullName]map[protoreflect.FieldNumber]drift.Field),
 		Enums:    make(map[protoreflect.FullName]map[protoreflect.Name]protoreflect.EnumNumber),
 	}
 	for _, use := range uses {
-		kind := kindOf(use.Method)
-		if kind == none {
-			return nil, fmt.Errorf("%s isn't a command: annotate it with (treaty.v1.command)", methodName(use.Method))
+		kind := drift.KindOf(use.Method)
+		if kind == drift.NoCommand {
+			return nil, fmt.Errorf("%s isn't a command: annotate it with (treaty.v1.command)", drift.MethodName(use.Method))
 		}
 		method := f.method(use.Method, kind, use.Saga)
-		for _, name := range Rejections(use.Method) {
+		for _, name := range drift.Rejections(use.Method) {
 			if !slices.Contains(use.Handles, name) {
 				addSorted(&method.Ignores, name)
 				continue
@@ -47,7 +49,7 @@ func New(uses []Use) (*File, error) {
 			rejection := findMessage(use.Method.ParentFile(), name)
 			if rejection == nil {
 				return nil, fmt.Errorf("the rejection %s of %s is unknown: generate the code again", name,
-					methodName(use.Method))
+					drift.MethodName(use.Method))
 			}
 			addSorted(&method.Handles, name)
 			f.message(rejection)
@@ -56,24 +58,24 @@ func New(uses []Use) (*File, error) {
 		method.Ignores = slices.DeleteFunc(method.Ignores, func(name protoreflect.FullName) bool {
 			return slices.Contains(method.Handles, name)
 		})
-		if kind != Compensatable {
+		if kind != drift.Compensatable {
 			continue
 		}
-		name := protoreflect.Name(commandOf(use.Method).GetCompensatedBy())
+		name := protoreflect.Name(drift.CommandOf(use.Method).GetCompensatedBy())
 		service, _ := use.Method.Parent().(protoreflect.ServiceDescriptor)
 		compensation := service.Methods().ByName(name)
 		if compensation == nil {
 			return nil, fmt.Errorf("the compensation %s of %s is unknown: generate the code again", name,
-				methodName(use.Method))
+				drift.MethodName(use.Method))
 		}
 		method.CompensatedBy = name
-		f.method(compensation, Compensation, use.Saga)
+		f.method(compensation, drift.Compensation, use.Saga)
 	}
 	return f, nil
 }
 
 // method adds a method, or a saga that calls it.
-func (f *File) method(method protoreflect.MethodDescriptor, kind Kind, saga string) *Method {
+func (f *File) method(method protoreflect.MethodDescriptor, kind drift.Kind, saga string) *Method {
 	service := method.Parent().FullName()
 	if f.Services[service] == nil {
 		f.Services[service] = make(map[protoreflect.Name]*Method)
@@ -95,11 +97,11 @@ func (f *File) message(message protoreflect.MessageDescriptor) {
 	if f.Messages[name] != nil || wellKnown(name) {
 		return
 	}
-	fields := make(map[protoreflect.FieldNumber]Field)
+	fields := make(map[protoreflect.FieldNumber]drift.Field)
 	f.Messages[name] = fields
 	for i := range message.Fields().Len() {
 		field := message.Fields().Get(i)
-		fields[field.Number()] = fieldOf(field)
+		fields[field.Number()] = drift.FieldOf(field)
 		value := valueOf(field)
 		if value.Message() != nil {
 			f.message(value.Message())

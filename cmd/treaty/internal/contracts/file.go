@@ -11,6 +11,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/treatyhq/treaty/internal/drift"
 )
 
 // version is the version of the format. A program reads files of its own version and of earlier ones.
@@ -35,7 +37,7 @@ type File struct {
 
 	// Messages are the fields of the messages that can be reached from the methods, by the full name of the message and
 	// the number of the field. The messages of the package google.protobuf are left out.
-	Messages map[protoreflect.FullName]map[protoreflect.FieldNumber]Field `yaml:"messages"`
+	Messages map[protoreflect.FullName]map[protoreflect.FieldNumber]drift.Field `yaml:"messages"`
 
 	// Enums are the numbers of the values of the enums that can be reached from the methods, by the full name of the
 	// enum and the name of the value.
@@ -49,7 +51,7 @@ type Method struct {
 	Reply   protoreflect.FullName `yaml:"reply"`
 
 	// Kind is compensatable, pivot, retriable or query for a command, and compensation for a compensation.
-	Kind Kind `yaml:"kind"`
+	Kind drift.Kind `yaml:"kind"`
 
 	// CompensatedBy is the name of the method that compensates it, if it is compensatable.
 	CompensatedBy protoreflect.Name `yaml:"compensated_by,omitempty"`
@@ -121,9 +123,9 @@ func (f *File) check() error {
 			switch {
 			case method == nil:
 				return fmt.Errorf("%s has no content", is)
-			case !method.Kind.valid():
+			case !method.Kind.Valid():
 				return fmt.Errorf("%s has the unknown kind %q", is, method.Kind)
-			case (method.Kind == Compensatable) != (method.CompensatedBy != ""):
+			case (method.Kind == drift.Compensatable) != (method.CompensatedBy != ""):
 				return fmt.Errorf("%s is %s and has compensated_by: %q", is, method.Kind, method.CompensatedBy)
 			case method.CompensatedBy != "" && methods[method.CompensatedBy] == nil:
 				return fmt.Errorf("%s is compensated by %s, which is missing", is, method.CompensatedBy)
@@ -131,7 +133,7 @@ func (f *File) check() error {
 			for _, message := range slices.Concat(
 				[]protoreflect.FullName{method.Request, method.Reply}, method.Handles,
 			) {
-				if err := f.has(message, isMessage); err != nil {
+				if err := f.has(message, drift.MessageShape); err != nil {
 					return fmt.Errorf("%s: %w", is, err)
 				}
 			}
@@ -140,7 +142,7 @@ func (f *File) check() error {
 	for _, message := range slices.Sorted(maps.Keys(f.Messages)) {
 		for _, number := range slices.Sorted(maps.Keys(f.Messages[message])) {
 			field := f.Messages[message][number]
-			if err := f.has(field.Type, field.shape); err != nil {
+			if err := f.has(field.Type, field.Shape); err != nil {
 				return fmt.Errorf("field %d of %s: %w", number, message, err)
 			}
 		}
@@ -149,14 +151,14 @@ func (f *File) check() error {
 }
 
 // has returns an error if the file lacks a message or enum.
-func (f *File) has(name protoreflect.FullName, shape shape) error {
+func (f *File) has(name protoreflect.FullName, shape drift.Shape) error {
 	found := true
 	switch shape {
-	case isMessage, isDelimited:
+	case drift.MessageShape, drift.DelimitedShape:
 		_, found = f.Messages[name]
-	case isEnum:
+	case drift.EnumShape:
 		_, found = f.Enums[name]
-	case isScalar:
+	case drift.ScalarShape:
 	}
 	if !found && !wellKnown(name) {
 		return fmt.Errorf("%q is missing", name)
@@ -171,7 +173,7 @@ func (f *File) reach(name protoreflect.FullName, to map[protoreflect.FullName]bo
 	}
 	to[name] = true
 	for _, field := range f.Messages[name] {
-		if field.shape != isScalar {
+		if field.Shape != drift.ScalarShape {
 			f.reach(field.Type, to)
 		}
 	}

@@ -34,7 +34,7 @@ func TestEncode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(file, got, cmp.AllowUnexported(Field{})); diff != "" {
+	if diff := cmp.Diff(file, got); diff != "" {
 		t.Errorf("reading what was written (-want +got):\n%s", diff)
 	}
 }

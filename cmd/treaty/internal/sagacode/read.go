@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/contracts"
+	"github.com/treatyhq/treaty/internal/drift"
 )
 
 // Params say what to read.
@@ -118,7 +119,7 @@ func (c *Code) add(saga string, found map[string]*code, contract *described) err
 			return fmt.Errorf("%s sends a command to %s, whose contract isn't in the code that it is compiled with: "+
 				"import the package that is generated from it", saga, command)
 		}
-		for _, rejection := range contracts.Rejections(method) {
+		for _, rejection := range drift.Rejections(method) {
 			declared[rejection] = true
 		}
 		if found[command] == nil {

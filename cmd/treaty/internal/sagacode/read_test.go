@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/treatyhq/treaty/cmd/treaty/internal/contracts"
+	"github.com/treatyhq/treaty/internal/drift"
 )
 
 const root = "../../../.."
@@ -43,7 +44,7 @@ func read(t *testing.T, params Params) (code *Code, does map[string][]string) {
 
 func describeUse(use contracts.Use) string {
 	text := string(use.Method.Name())
-	declared := contracts.Rejections(use.Method)
+	declared := drift.Rejections(use.Method)
 	slices.Sort(declared)
 	for _, rejection := range declared {
 		if slices.Contains(use.Handles, rejection) {
@@ -214,7 +215,7 @@ func TestContractsAreThoseOfTheCode(t *testing.T) {
 	method := file.Services["acme.customer.v1.CustomerService"]["ChangeAddress"]
 	want := &contracts.Method{
 		Request: "acme.customer.v1.ChangeAddressRequest", Reply: "acme.customer.v1.AddressChanged",
-		Kind: contracts.Compensatable, CompensatedBy: "RestoreAddress",
+		Kind: drift.Compensatable, CompensatedBy: "RestoreAddress",
 		Handles: []protoreflect.FullName{"acme.customer.v1.CustomerClosed"}, Sagas: []string{changeAddress},
 	}
 	if diff := cmp.Diff(want, method); diff != "" {

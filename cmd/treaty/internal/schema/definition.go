@@ -39,7 +39,7 @@ func (s *Schema) Definitions() ([]Definition, error) {
 	}
 	var out []Definition
 	for _, name := range services {
-		found, err := s.find(name)
+		found, err := s.FindDescriptorByName(name)
 		if status.Code(err) == codes.NotFound {
 			continue // served without a descriptor
 		}

@@ -97,7 +97,7 @@ var errSilence = status.Error(codes.Unimplemented, "no server reflection")
 // offline returns a schema with some files, which never asks a server.
 func offline(files *protoregistry.Files) *Schema {
 	types := New(context.Background(), silence{}, time.Second)
-	types.files = files
+	types.Use(files)
 	return types
 }
 

@@ -1,4 +1,4 @@
-package schema
+package reflection
 
 import (
 	"slices"
@@ -20,12 +20,12 @@ func isCombined(path, pkg string) bool { return path == strings.ReplaceAll(pkg, 
 
 // complete adds to a combined file what it lacks: its imports, the packages of the types that it names, and the names
 // of map entries. It takes them from the received files, and those of protobuf itself from this program.
-func (s *Schema) complete(file *descriptorpb.FileDescriptorProto) {
+func (c *Client) complete(file *descriptorpb.FileDescriptorProto) {
 	if !isCombined(file.GetName(), file.GetPackage()) {
 		return
 	}
 	types := make(map[string]string)
-	for path, received := range s.received {
+	for path, received := range c.received {
 		index(types, path, received.GetPackage(), received.GetMessageType(), received.GetEnumType())
 	}
 	use := func(scope string, name *string) {

@@ -1,4 +1,4 @@
-package contracts
+package drift
 
 import (
 	"google.golang.org/protobuf/proto"
@@ -19,10 +19,11 @@ const (
 	Compensation  Kind = "compensation"
 )
 
-// none is the kind of a method that isn't a command.
-const none Kind = "no command"
+// NoCommand is the kind of a method that isn't a command.
+const NoCommand Kind = "no command"
 
-func (k Kind) valid() bool {
+// Valid reports whether it is one of the kinds.
+func (k Kind) Valid() bool {
 	switch k {
 	case Compensatable, Pivot, Retriable, Query, Compensation:
 		return true
@@ -31,8 +32,8 @@ func (k Kind) valid() bool {
 	}
 }
 
-// commandOf returns the annotation of a command, or nil for any other method.
-func commandOf(method protoreflect.MethodDescriptor) *treatyv1.Command {
+// CommandOf returns the annotation of a command, or nil for any other method.
+func CommandOf(method protoreflect.MethodDescriptor) *treatyv1.Command {
 	options := method.Options()
 	if !proto.HasExtension(options, treatyv1.E_Command) {
 		return nil
@@ -41,9 +42,9 @@ func commandOf(method protoreflect.MethodDescriptor) *treatyv1.Command {
 	return command
 }
 
-// kindOf returns the kind of a method, which is none if it isn't a command.
-func kindOf(method protoreflect.MethodDescriptor) Kind {
-	switch commandOf(method).GetKind().(type) {
+// KindOf returns the kind of a method, which is NoCommand if it isn't a command.
+func KindOf(method protoreflect.MethodDescriptor) Kind {
+	switch CommandOf(method).GetKind().(type) {
 	case *treatyv1.Command_CompensatedBy:
 		return Compensatable
 	case *treatyv1.Command_Pivot:
@@ -53,19 +54,20 @@ func kindOf(method protoreflect.MethodDescriptor) Kind {
 	case *treatyv1.Command_Query:
 		return Query
 	default:
-		return none
+		return NoCommand
 	}
 }
 
 // Rejections returns the full names of the rejections that a method declares.
 func Rejections(method protoreflect.MethodDescriptor) []protoreflect.FullName {
 	var names []protoreflect.FullName
-	for _, name := range commandOf(method).GetRejections() {
+	for _, name := range CommandOf(method).GetRejections() {
 		names = append(names, protoreflect.FullName(name))
 	}
 	return names
 }
 
-func methodName(method protoreflect.MethodDescriptor) string {
+// MethodName returns the name of a method, e.g. "acme.card.v1.CardService/IssueCard".
+func MethodName(method protoreflect.MethodDescriptor) string {
 	return string(method.Parent().FullName()) + "/" + string(method.Name())
 }

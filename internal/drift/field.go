@@ -1,4 +1,4 @@
-package contracts
+package drift
 
 import (
 	"fmt"
@@ -24,21 +24,23 @@ type Field struct {
 	// Oneof is the name of the oneof that the field belongs to, or empty.
 	Oneof protoreflect.Name
 
-	shape shape
+	// Shape is what the field, or a value of the map, is.
+	Shape Shape
 }
 
-// shape is what a field, or a value of a map, is.
-type shape int
+// Shape is what a field, or a value of a map, is.
+type Shape int
 
+// The shapes.
 const (
-	isScalar shape = iota
-	isEnum
-	isMessage
-	isDelimited // a message between two tags: a group of proto2
+	ScalarShape Shape = iota
+	EnumShape
+	MessageShape
+	DelimitedShape // a message between two tags: a group of proto2
 )
 
-// fieldOf describes a field.
-func fieldOf(field protoreflect.FieldDescriptor) Field {
+// FieldOf describes a field.
+func FieldOf(field protoreflect.FieldDescriptor) Field {
 	out := Field{Name: field.Name()}
 	value := field
 	switch {
@@ -55,11 +57,11 @@ func fieldOf(field protoreflect.FieldDescriptor) Field {
 	}
 	switch value.Kind() {
 	case protoreflect.EnumKind:
-		out.Type, out.shape = value.Enum().FullName(), isEnum
+		out.Type, out.Shape = value.Enum().FullName(), EnumShape
 	case protoreflect.MessageKind:
-		out.Type, out.shape = value.Message().FullName(), isMessage
+		out.Type, out.Shape = value.Message().FullName(), MessageShape
 	case protoreflect.GroupKind:
-		out.Type, out.shape = value.Message().FullName(), isDelimited
+		out.Type, out.Shape = value.Message().FullName(), DelimitedShape
 	default:
 		out.Type = protoreflect.FullName(value.Kind().String())
 	}
@@ -72,15 +74,15 @@ func isSynthetic(oneof protoreflect.OneofDescriptor) bool {
 	return oneof.IsSynthetic() || oneof.Fields().Len() == 1 && oneof.Name() == "_"+oneof.Fields().Get(0).Name()
 }
 
-// kind returns the type as it is written: "string", "enum acme.v1.State", "map<string, acme.v1.Card>".
-func (f Field) kind() string {
+// TypeText returns the type as it is written: "string", "enum acme.v1.State", "map<string, acme.v1.Card>".
+func (f Field) TypeText() string {
 	text := string(f.Type)
-	switch f.shape {
-	case isEnum:
+	switch f.Shape {
+	case EnumShape:
 		text = "enum " + text
-	case isDelimited:
+	case DelimitedShape:
 		text = "group " + text
-	case isScalar, isMessage:
+	case ScalarShape, MessageShape:
 	}
 	if f.Key != "" {
 		return "map<" + f.Key + ", " + text + ">"
@@ -88,14 +90,14 @@ func (f Field) kind() string {
 	return text
 }
 
-// presence returns the label in words.
-func (f Field) presence() string {
+// PresenceText returns the label in words.
+func (f Field) PresenceText() string {
 	switch {
 	case f.Oneof != "":
 		return "in oneof " + string(f.Oneof)
 	case f.Label == "" && f.Key != "":
 		return "a map"
-	case f.Label == "" && (f.shape == isScalar || f.shape == isEnum):
+	case f.Label == "" && (f.Shape == ScalarShape || f.Shape == EnumShape):
 		return "singular without presence"
 	case f.Label == "":
 		return "singular"
@@ -106,7 +108,7 @@ func (f Field) presence() string {
 
 // String returns the field as it is written in a file, without its number.
 func (f Field) String() string {
-	text := f.kind() + " " + string(f.Name)
+	text := f.TypeText() + " " + string(f.Name)
 	if f.Label != "" {
 		text = f.Label + " " + text
 	}
@@ -143,13 +145,13 @@ func (f *Field) UnmarshalYAML(unmarshal func(any) error) error {
 	}
 	switch match[2] + match[5] {
 	case "enum":
-		f.shape = isEnum
+		f.Shape = EnumShape
 	case "group":
-		f.shape = isDelimited
+		f.Shape = DelimitedShape
 	default:
-		f.shape = isMessage
+		f.Shape = MessageShape
 		if isScalarType(string(f.Type)) {
-			f.shape = isScalar
+			f.Shape = ScalarShape
 		}
 	}
 	return nil
