@@ -17,6 +17,10 @@ type Entry struct {
 	// Data is the serialized treaty.v1.Turn.
 	Data []byte
 
+	// Overhead is how many bytes of Data don't count for MaxTurnBytes, since they come from sealing it. It is at most
+	// MaxOverhead.
+	Overhead int
+
 	// Row is the saga's new row. Turn 1 needs one, and creates the saga. For later turns, nil leaves the row
 	// unchanged, and the fields that never change are ignored.
 	Row *Row

@@ -30,6 +30,9 @@ var (
 	// ErrCorrupt means that stored data can't be read as what was written.
 	ErrCorrupt = errors.New("the store is corrupt")
 
+	// ErrKey means that what is stored was sealed with a key that is missing. The error is a *KeyError.
+	ErrKey = errors.New("a key is missing")
+
 	// ErrGone means that the store's file isn't there any more: it was deleted, replaced or emptied.
 	ErrGone = errors.New("the store's file is gone")
 

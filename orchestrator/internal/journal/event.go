@@ -28,6 +28,10 @@ type Event struct {
 	// Data is the serialized message.
 	Data []byte
 
+	// Overhead is how many bytes of Data don't count for MaxEventBytes, since they come from sealing it. It is at most
+	// MaxOverhead. Only Append reads it.
+	Overhead int
+
 	// Err is set by Append when it returns nil. It is ErrExists if there is an event with this source and id and
 	// another type, subject or data. It is nil if the event was written, or was stored already.
 	Err error

@@ -11,6 +11,9 @@ const (
 	// MaxEventBytes is the maximum size of an event's data.
 	MaxEventBytes = MaxTurnBytes
 
+	// MaxOverhead is the maximum of Overhead in an entry or an event.
+	MaxOverhead = 128
+
 	// MaxAwaits is the maximum number of events for which a saga waits.
 	MaxAwaits = 1000
 

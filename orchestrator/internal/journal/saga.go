@@ -58,8 +58,8 @@ type Row struct {
 	// that has ended has none. Get and List don't return them.
 	Awaits []Await
 
-	// Err is an ErrCorrupt if a part of the row can't be read; then that part is zero. Only List sets it, so that a
-	// damaged row doesn't hide the others. Append ignores it.
+	// Err is an ErrCorrupt or ErrKey if a part of the row can't be read; then that part is zero. List sets it, so that
+	// such a row doesn't hide the others. Get and Children set it for an ErrKey. Append ignores it.
 	Err error
 }
 
@@ -80,8 +80,8 @@ type Journal struct {
 	// Turns are the saga's turns, oldest first. The first has the number 1, or that of the last entry with First.
 	Turns []Turn
 
-	// Err is an ErrCorrupt if the turns can't be read; then Turns is nil. Only Open sets it, so that a damaged saga
-	// doesn't hide the others.
+	// Err is an ErrCorrupt or ErrKey if the turns can't be read; then Turns is nil. Only Open sets it, so that such a
+	// saga doesn't hide the others.
 	Err error
 }
 

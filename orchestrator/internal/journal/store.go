@@ -18,8 +18,8 @@ type Reader interface {
 
 // SagaReader is the part of Reader about sagas.
 type SagaReader interface {
-	// Load returns one saga with its journal. It returns ErrNotFound if there is no such saga, and ErrCorrupt if a
-	// turn is missing or unreadable.
+	// Load returns one saga with its journal. It returns ErrNotFound if there is no such saga, ErrCorrupt if a turn is
+	// missing or unreadable, and ErrKey if one is sealed with a key that is missing.
 	Load(ctx context.Context, id string) (*Journal, error)
 
 	// Open returns a page of sagas that haven't ended, with their journals, in the order of their ids. A saga whose
@@ -41,7 +41,8 @@ type SagaReader interface {
 	List(ctx context.Context, params ListParams) ([]*Row, error)
 
 	// Turns returns up to limit turns of a saga with numbers greater than after, oldest first. It returns ErrNotFound
-	// if there is no such saga, and ErrInvalid if limit isn't positive.
+	// if there is no such saga, ErrInvalid if limit isn't positive, and ErrKey if one of them is sealed with a key that
+	// is missing.
 	Turns(ctx context.Context, id string, after uint64, limit int) ([]Turn, error)
 
 	// OldestOpen returns the earliest CreateTime of the sagas that haven't ended, or zero if there is none.
@@ -63,10 +64,12 @@ type SagaReader interface {
 // EventReader is the part of Reader about events.
 type EventReader interface {
 	// NextEvent returns the earliest event that one of a saga's awaits is for, and the index of that await; nil if
-	// there is no such event. It returns ErrNotFound if there is no such saga.
+	// there is no such event. It returns ErrNotFound if there is no such saga, and ErrKey if the event is sealed with a
+	// key that is missing.
 	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
 
-	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive.
+	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive, and ErrKey
+	// if one of them is sealed with a key that is missing.
 	Events(ctx context.Context, params EventsParams) ([]*Event, error)
 
 	// EventRange returns the positions of the oldest and the newest stored event. Both are 0 if none was ever stored.

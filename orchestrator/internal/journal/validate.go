@@ -26,7 +26,10 @@ func (e *Entry) Validate() error {
 		return fmt.Errorf("%w: turn 0 of saga %q: turns are counted from 1", ErrInvalid, e.Saga)
 	case e.Turn > MaxTurns:
 		return fmt.Errorf("%w: turn %d of saga %q: the limit is %d turns", ErrInvalid, e.Turn, e.Saga, MaxTurns)
-	case len(e.Data) > MaxTurnBytes:
+	case e.Overhead < 0 || e.Overhead > MaxOverhead:
+		return fmt.Errorf("%w: turn %d of saga %q has an overhead of %d bytes: the limit is %d",
+			ErrInvalid, e.Turn, e.Saga, e.Overhead, MaxOverhead)
+	case len(e.Data)-e.Overhead > MaxTurnBytes:
 		return fmt.Errorf("%w: turn %d of saga %q has %d bytes: the limit is %d",
 			ErrInvalid, e.Turn, e.Saga, len(e.Data), MaxTurnBytes)
 	case e.NewRound && (e.Turn == 1 || e.Row == nil):
@@ -57,7 +60,10 @@ func (e *Event) validate() error {
 			ErrInvalid, e.Source, e.ID, e.Type, e.Subject)
 	case e.StoreTime.IsZero():
 		return fmt.Errorf("%w: event %q of %q has no store time", ErrInvalid, e.ID, e.Source)
-	case len(e.Data) > MaxEventBytes:
+	case e.Overhead < 0 || e.Overhead > MaxOverhead:
+		return fmt.Errorf("%w: event %q of %q has an overhead of %d bytes: the limit is %d",
+			ErrInvalid, e.ID, e.Source, e.Overhead, MaxOverhead)
+	case len(e.Data)-e.Overhead > MaxEventBytes:
 		return fmt.Errorf("%w: event %q of %q has %d bytes: the limit is %d",
 			ErrInvalid, e.ID, e.Source, len(e.Data), MaxEventBytes)
 	}

@@ -60,12 +60,12 @@ func population(f *fixture) []*journal.Row {
 	return rows
 }
 
-// filtered checks that a filter selects the same rows as Match.
+// filtered checks that a filter selects the same rows as Filter.Match.
 func (f *fixture) filtered(rows []*journal.Row, filter *journal.Filter) {
 	f.T.Helper()
 	var want []*journal.Row
 	for _, r := range rows {
-		if Match(filter, stored(r)) {
+		if filter.Match(stored(r)) {
 			want = append(want, r)
 		}
 	}
@@ -185,7 +185,7 @@ func (f *fixture) paged(rows []*journal.Row, params journal.ListParams) {
 	f.T.Helper()
 	var want []*journal.Row
 	for _, r := range rows {
-		if params.Filter == nil || Match(params.Filter, r) {
+		if params.Filter == nil || params.Filter.Match(r) {
 			want = append(want, r)
 		}
 	}

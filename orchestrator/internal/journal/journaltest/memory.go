@@ -208,7 +208,7 @@ func (m *Memory) List(ctx context.Context, params journal.ListParams) ([]*journa
 		for _, saga := range c.sagas {
 			row := saga.listed()
 			after := params.After == nil || compare(row, params.After) > 0
-			if after && (params.Filter == nil || Match(params.Filter, row)) {
+			if after && (params.Filter == nil || params.Filter.Match(row)) {
 				rows = append(rows, row)
 			}
 		}
