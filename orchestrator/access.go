@@ -25,14 +25,18 @@ func WithAuthorizer(authorizer access.Authorizer) Option {
 
 // WithOpenAccess lets everybody who can connect do everything, also on an address that other machines can reach: with
 // WithClientCA, everybody with a certificate of it. The rules that need no authorizer hold all the same, such as
-// WithParticipantIdentity. It can't be combined with WithAuthorizer.
+// WithParticipantIdentity. It can't be combined with WithAuthorizer or WithPolicyFile.
 func WithOpenAccess() Option { return func(s *settings) { s.open = true } }
 
 // checkAuthorizer refuses options that contradict each other.
 func (s *settings) checkAuthorizer() error {
-	if s.open && s.authorizer != nil {
+	switch {
+	case s.open && (s.authorizer != nil || s.policyFile != ""):
 		return errors.New("access is open to everybody (open-access), and there are rules that say who may do what: " +
 			"leave out one of the two")
+	case s.authorizer != nil && s.policyFile != "":
+		return errors.New("there are an authorizer and a policy file, and only one of them can decide: leave out one " +
+			"of the two")
 	}
 	return nil
 }
@@ -42,8 +46,8 @@ func (s *settings) checkAccess(listener net.Listener) error {
 	if s.authorizer != nil || s.open || s.anybody() || local(listener.Addr()) {
 		return nil
 	}
-	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set an "+
-		"authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)", listener.Addr())
+	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set a "+
+		"policy or an authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)", listener.Addr())
 }
 
 // anybody returns whether callers can't prove who they are, since plaintext is allowed beyond loopback.
@@ -53,6 +57,6 @@ func (s *settings) anybody() bool { return s.insecure && s.tlsCert == "" }
 func (s *settings) warnAboutOpenAccess(logger *slog.Logger, listener net.Listener) {
 	if s.authorizer == nil && !local(listener.Addr()) {
 		logger.Warn("everybody who can connect may start, read, cancel and resume sagas, publish events and read "+
-			"them: set an authorizer to say who may do what", "address", listener.Addr().String())
+			"them: set a policy to say who may do what", "address", listener.Addr().String())
 	}
 }

@@ -10,7 +10,7 @@ import (
 // WithPolicyFile allows callers what a grant of this YAML file allows them, and nothing else. New refuses a file that
 // isn't valid, or that names a definition, method or event type that no linked contract has. The file is read again
 // when it changes, while Serve runs: one that isn't valid then changes nothing, and is logged. docs/policy.md describes
-// the file. Default: none.
+// the file. It can't be combined with WithAuthorizer or WithOpenAccess. Default: none.
 func WithPolicyFile(path string) Option { return func(s *settings) { s.policyFile = path } }
 
 // registerPolicy adds the flag of WithPolicyFile.

@@ -1,16 +1,22 @@
 package orchestrator_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	_ "github.com/treatyhq/treaty/gen/acme/card/v1" // the contracts that the example names
 	_ "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	_ "github.com/treatyhq/treaty/gen/acme/identity/v1"
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/orchestrator"
+	"github.com/treatyhq/treaty/orchestrator/access"
 )
 
 // TestPolicyExample loads the example of docs/policy.md with the contracts of the example company.
@@ -68,3 +74,53 @@ func newWithPolicy(t *testing.T, text string) (*orchestrator.Orchestrator, error
 	file := testkit.WriteFile(t, t.TempDir(), "policy.yaml", []byte(text))
 	return orchestrator.New(orchestrator.WithPolicyFile(file), orchestrator.WithLogger(testkit.Logger(t)))
 }
+
+// TestPolicyDecides calls an orchestrator with a policy. On loopback, nobody has proved who they are, and what the
+// policy doesn't give to everybody is refused. Then the file changes.
+func TestPolicyDecides(t *testing.T) {
+	const nobody = "grants: []"
+	file := testkit.WriteFile(t, t.TempDir(), "policy.yaml", []byte(nobody))
+	w := unopened(t, newParticipants(t))
+	w.options = []orchestrator.Option{orchestrator.WithPolicyFile(file)}
+	w.open()
+	_, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1"))
+	if reason, _ := info(err); status.Code(err) != codes.PermissionDenied ||
+		reason != treatyv1.ErrorReason_ERROR_REASON_NOT_ALLOWED {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	grant := "grants: [{principals: anonymous, roles: starter, definitions: " + changeAddress + "}]"
+	next := testkit.WriteFile(t, filepath.Dir(file), "next.yaml", []byte(grant))
+	if err := os.Rename(next, file); err != nil {
+		t.Fatal(err)
+	}
+	ctx := w.ctx()
+	for {
+		_, err = w.acme.ChangeAddress(ctx, move("one", "Main Street 1"))
+		if status.Code(err) != codes.PermissionDenied {
+			break
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOneDecides has options of which only one could decide.
+func TestOneDecides(t *testing.T) {
+	file := orchestrator.WithPolicyFile(testkit.WriteFile(t, t.TempDir(), "policy.yaml", []byte("grants: []")))
+	for name, options := range map[string][]orchestrator.Option{
+		"a policy and open access":   {file, orchestrator.WithOpenAccess()},
+		"a policy and an authorizer": {file, orchestrator.WithAuthorizer(allowAll{})},
+	} {
+		if _, err := orchestrator.New(options...); err == nil || !strings.Contains(err.Error(), "leave out one of the two") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// allowAll allows everything.
+type allowAll struct{}
+
+func (allowAll) Authorize(context.Context, access.Request) error { return nil }
+
+func (allowAll) Changed() <-chan struct{} { return nil }
