@@ -96,7 +96,7 @@ stress: ## Run the tests COUNT=20 times on busy cores, to find flaky ones. PKGS=
 	GO='$(GO)' RACE=$(RACE) COUNT=$(COUNT) tools/stress.sh $(PKGS)
 
 .PHONY: proof
-proof: typescript bin/jaeger bin/grpcurl ## Kill processes under load and audit the result, with a real Jaeger.
+proof: typescript bin/jaeger bin/grpcurl bin/spire ## Kill processes under load and audit the result, with a real Jaeger.
 	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/...
 
 .PHONY: bench
@@ -127,6 +127,17 @@ bin/jaeger: tools/jaeger/go.mod tools/jaeger/go.sum
 
 bin/grpcurl: tools/grpcurl/go.mod tools/grpcurl/go.sum
 	$(GO) build -C tools/grpcurl -o ../../$@ github.com/fullstorydev/grpcurl/cmd/grpcurl
+
+bin/spire: tools/spire/go.mod tools/spire/go.sum $(wildcard tools/spire/svid/*.go)
+	mkdir -p $@
+	$(GO) build -C tools/spire -o ../../$@/ ./svid \
+		github.com/spiffe/spire/cmd/spire-server github.com/spiffe/spire/cmd/spire-agent
+	touch $@
+
+# It reads the database of known vulnerabilities, which needs a network.
+.PHONY: vulnerabilities
+vulnerabilities: ## Report the known vulnerabilities that the code reaches.
+	$(GO) tool -modfile=tools/govulncheck/go.mod govulncheck -test ./...
 
 .PHONY: clean
 clean: ## Remove built files.
