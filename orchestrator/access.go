@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/treatyhq/treaty/orchestrator/access"
 )
@@ -41,6 +43,14 @@ func (s *settings) checkAuthorizer() error {
 	return nil
 }
 
+// provable returns whether callers can prove to have one of the identities: by certificates or tokens, or as users of
+// this machine.
+func (s *settings) provable(identities []string) bool {
+	return s.tlsClientCA != "" || s.tokens != nil || !slices.ContainsFunc(identities, func(identity string) bool {
+		return !strings.HasPrefix(identity, "local:")
+	})
+}
+
 // checkAccess refuses to serve on an address that other machines can reach if nothing says who may do what.
 func (s *settings) checkAccess(listener net.Listener) error {
 	if s.authorizer != nil || s.open || s.anybody() || local(listener.Addr()) {
@@ -48,6 +58,11 @@ func (s *settings) checkAccess(listener net.Listener) error {
 	}
 	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set a "+
 		"policy or an authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)", listener.Addr())
+}
+
+// exposed returns whether other machines can reach the API, and callers can prove who they are.
+func (s *settings) exposed(listener net.Listener) bool {
+	return !s.anybody() && !local(listener.Addr())
 }
 
 // anybody returns whether callers can't prove who they are, since plaintext is allowed beyond loopback.

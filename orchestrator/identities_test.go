@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -58,25 +59,41 @@ func secured(
 	t *testing.T, options ...orchestrator.Option,
 ) (w *system, connect func(*x509.Certificate) treatyv1.SagaServiceClient) {
 	t.Helper()
+	w, dial := securedAt(t, "", registerInspection, options...)
+	return w, func(names *x509.Certificate) treatyv1.SagaServiceClient {
+		return treatyv1.NewSagaServiceClient(dial(names))
+	}
+}
+
+// securedAt returns a system whose API uses mutual TLS at an address, and a function that connects to it with a
+// certificate.
+func securedAt(
+	t *testing.T, address string, register func(saga.Registrar), options ...orchestrator.Option,
+) (w *system, dial func(*x509.Certificate) *grpc.ClientConn) {
+	t.Helper()
 	authority := testkit.NewAuthority(t)
 	dir := t.TempDir()
 	cert, key := authority.Issue(t, "").Write(t, dir, "api")
 	server := grpc.NewServer()
 	identityv1.RegisterIdentityServiceServer(server, clerks{})
 	w = unopened(t, newParticipants(t))
-	w.register = registerInspection
+	w.register, w.address = register, address
 	w.options = append([]orchestrator.Option{
 		orchestrator.WithTLS(cert, key),
 		orchestrator.WithClientCA(testkit.WriteFile(t, dir, "ca.pem", authority.PEM())),
 		orchestrator.WithParticipant(identityService, testkit.Serve(t, server)),
 	}, options...)
 	w.open()
-	return w, func(names *x509.Certificate) treatyv1.SagaServiceClient {
-		return treatyv1.NewSagaServiceClient(testkit.Dial(t, w.ready.Address,
+	_, port, err := net.SplitHostPort(w.ready.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, func(names *x509.Certificate) *grpc.ClientConn {
+		return testkit.Dial(t, net.JoinHostPort("127.0.0.1", port),
 			grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 				RootCAs: authority.Pool, MinVersion: tls.VersionTLS12,
 				Certificates: []tls.Certificate{authority.IssueAs(t, names).Certificate},
-			}))))
+			})))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -164,7 +165,7 @@ func serving(participants []dispatch.Participant, service string) int {
 
 // participantIdentities returns the declared identities of participants, by all services that they serve.
 func (s *settings) participantIdentities(participants []dispatch.Participant) (map[string][]string, error) {
-	if len(s.identities) > 0 && s.tlsClientCA == "" {
+	if !s.provable(slices.Concat(slices.Collect(maps.Values(s.identities))...)) {
 		return nil, errors.New("identities of participants need client certificates: set the authorities that issue " +
 			"them, with --tls-client-ca")
 	}
@@ -196,7 +197,7 @@ func (s *settings) parentIdentities() ([]string, error) {
 	case slices.Contains(s.parents, ""):
 		return nil, errors.New("an identity of a parent's orchestrator is empty: want a URI such as a SPIFFE id, or " +
 			"a DNS name")
-	case len(s.parents) > 0 && s.tlsClientCA == "" && !slices.Contains(s.parents, caller.Any):
+	case !slices.Contains(s.parents, caller.Any) && !s.provable(s.parents):
 		return nil, errors.New("identities of parents' orchestrators need client certificates: set the authorities " +
 			"that issue them, with --tls-client-ca")
 	default:
@@ -205,8 +206,16 @@ func (s *settings) parentIdentities() ([]string, error) {
 }
 
 // warnAboutIdentities logs the participants that complete commands later and have no declared identity, if callers have
-// certificates: anybody with one completes their steps. A step that is a child saga ends with it, whoever calls.
-func (o *Orchestrator) warnAboutIdentities() {
+// certificates: everybody with one completes their steps, or nobody if other machines can reach the API. A step that is
+// a child saga ends with it, whoever calls. An authorizer says itself who completes steps.
+func (o *Orchestrator) warnAboutIdentities(listener net.Listener) {
+	who := "everybody with a client certificate may do it in its name"
+	if o.settings.exposed(listener) {
+		who = "nobody may do it"
+	}
+	if o.settings.authorizer != nil {
+		return
+	}
 	if o.settings.tlsClientCA == "" {
 		return
 	}
@@ -217,8 +226,8 @@ func (o *Orchestrator) warnAboutIdentities() {
 			takesPart := slices.Contains(p.Services, service) ||
 				command.Broadcast && slices.Contains(p.Broadcasts, service)
 			if command.CompleteWithin > 0 && !child && takesPart && len(o.identities[p.Services[0]]) == 0 {
-				o.logger.Warn("a participant completes commands later, and everybody with a client certificate may do "+
-					"it in its name; declare its identity with --participant-identity",
+				o.logger.Warn("a participant completes commands later, and "+who+
+					"; declare its identity with --participant-identity",
 					"service", service, "participant", p.Target)
 				break
 			}

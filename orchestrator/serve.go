@@ -127,7 +127,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
-		Authorizer: o.settings.authorizer,
+		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 	})
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	o.settings.warnAboutServices(o.logger, o.catalog, children.Local)
 	o.settings.warnAboutInsecure(o.logger)
 	o.settings.warnAboutOpenAccess(o.logger, listener)
-	o.warnAboutIdentities()
+	o.warnAboutIdentities(listener)
 	return o.run(ctx, &r, listener)
 }
 

@@ -57,13 +57,14 @@ type chain struct{ leaf, root *x509.Certificate }
 // New returns an Authenticator.
 func New(params Params) *Authenticator {
 	return &Authenticator{
-		params: params, local: &access.Principal{Kind: access.Local}, anonymous: &access.Principal{Kind: access.Anonymous},
+		params: params,
+		local:  &access.Principal{Kind: access.Local}, anonymous: &access.Principal{Kind: access.Anonymous},
 		known: make(map[chain]*access.Principal),
 	}
 }
 
-// Authenticate returns who makes a call. A token takes precedence over what the connection proves. The error is ErrToken
-// if the call has one that isn't valid. The caller must not change the principal.
+// Authenticate returns who makes a call. A token takes precedence over what the connection proves. The error is
+// ErrToken if the call has one that isn't valid. The caller must not change the principal.
 func (a *Authenticator) Authenticate(ctx context.Context) (*access.Principal, error) {
 	if a.params.Tokens != nil {
 		if given := metadata.ValueFromIncomingContext(ctx, tokenKey); len(given) > 0 {

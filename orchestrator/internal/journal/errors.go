@@ -11,6 +11,9 @@ var (
 	// ErrExists means that a saga with this id, or a different event with this source and id, exists already.
 	ErrExists = errors.New("already exists")
 
+	// ErrForeign means that an event with this source and id, or a consumer, belongs to another principal.
+	ErrForeign = errors.New("it belongs to another principal")
+
 	// ErrPurged means that a saga with this id has ended and was purged.
 	ErrPurged = errors.New("purged")
 

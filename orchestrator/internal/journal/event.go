@@ -32,8 +32,13 @@ type Event struct {
 	// MaxOverhead. Only Append reads it.
 	Overhead int
 
+	// Publisher is the id of the principal that publishes the event. It is empty if it isn't known, or if the event is
+	// a reply, which the orchestrator publishes.
+	Publisher string
+
 	// Err is set by Append when it returns nil. It is ErrExists if there is an event with this source and id and
-	// another type, subject or data. It is nil if the event was written, or was stored already.
+	// another type, subject or data, and ErrForeign, too, if that one belongs to another principal, whatever its
+	// content. It is nil if the event was written, or was stored already.
 	Err error
 }
 
@@ -75,4 +80,23 @@ type Consumer struct {
 
 	// Filter says which events the consumer reads. The store doesn't interpret it.
 	Filter string
+
+	// Owner is the id of the principal that the consumer belongs to. A consumer that nobody has proved to own belongs
+	// to the first one who proves who it is.
+	Owner string
 }
+
+// Proven returns whether the id of a principal is that of somebody who has proved who it is: not an unknown one, nor
+// one that is only known to be on this machine.
+func Proven(principal string) bool {
+	return principal != "" && principal != "local" && principal != "anonymous"
+}
+
+// Foreign returns whether what belongs to the owner is another principal's. An empty principal is the orchestrator
+// itself, to which nothing is foreign.
+func Foreign(owner, principal string) bool {
+	return Proven(owner) && principal != "" && principal != owner
+}
+
+// Claims returns whether a consumer becomes that of the owner of another one with its name.
+func (c Consumer) Claims(by Consumer) bool { return !Proven(c.Owner) && Proven(by.Owner) }

@@ -142,13 +142,15 @@ type SagaWriter interface {
 
 // EventWriter is the part of Store about events. Append publishes them.
 type EventWriter interface {
-	// Consumer returns the consumer with the name of given, or stores given durably if there is none. It returns
-	// ErrInvalid if the name is empty or a text isn't UTF-8. The call may be repeated.
+	// Consumer returns the consumer with the name of given, or stores given durably if there is none. A consumer that
+	// given claims (see Consumer.Claims) gets its owner. It returns ErrInvalid if the name is empty or a text isn't
+	// UTF-8. The call may be repeated.
 	Consumer(ctx context.Context, given Consumer) (Consumer, error)
 
-	// Acknowledge moves a consumer forward to a position, durably. A position before its own changes nothing. It
-	// returns ErrNotFound if there is no such consumer. The call may be repeated.
-	Acknowledge(ctx context.Context, name string, position uint64) error
+	// Acknowledge moves a consumer forward to a position, durably, for a principal; an empty one is the orchestrator
+	// itself. A position before its own changes nothing. It returns ErrNotFound if there is no such consumer, and
+	// ErrForeign if it is another principal's. The call may be repeated.
+	Acknowledge(ctx context.Context, name string, position uint64, principal string) error
 
 	// PurgeEvents deletes up to limit events, in the order of their positions, until it finds one whose StoreTime
 	// isn't before the given time. It returns how many it deleted, also together with an error. The newest event

@@ -158,6 +158,8 @@ func ValidateConsumer(c Consumer) error {
 		return fmt.Errorf("%w: a consumer has the name %q: it must be UTF-8 and not empty", ErrInvalid, c.Name)
 	case !utf8.ValidString(c.Filter):
 		return fmt.Errorf("%w: the consumer %q has the filter %q: it must be UTF-8", ErrInvalid, c.Name, c.Filter)
+	case !utf8.ValidString(c.Owner):
+		return fmt.Errorf("%w: the consumer %q has the owner %q: it must be UTF-8", ErrInvalid, c.Name, c.Owner)
 	}
 	return nil
 }

@@ -234,7 +234,8 @@ func (q question) publish() error {
 	type origin struct{ eventType, source string }
 	origins := make(map[origin]bool, 1)
 	for _, event := range given.GetEvents() {
-		origins[origin{untrusted.Shorten(string(event.GetData().MessageName())), untrusted.Shorten(event.GetSource())}] = true
+		name := string(event.GetData().MessageName())
+		origins[origin{untrusted.Shorten(name), untrusted.Shorten(event.GetSource())}] = true
 	}
 	if len(origins) == 0 {
 		origins[origin{}] = true

@@ -146,20 +146,26 @@ func (s *Server) stepOf(ctx context.Context, c command) (step *treatyv1.Step, me
 }
 
 // checkParticipant returns an error if the identities of the participant that serves a service are known, and the
-// caller has none of them.
+// caller has none of them. If other machines can reach the API, they must be known.
 func (s *Server) checkParticipant(ctx context.Context, c command, service string) error {
 	identities := s.identities[service]
-	if len(identities) == 0 {
-		return nil
-	}
-	if callerIs(ctx, identities) {
+	switch {
+	case len(identities) == 0 && s.strict:
+		return &apiError{
+			code: codes.PermissionDenied, reason: treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT,
+			subject: subject{step: c.id()},
+			message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the orchestrator "+
+				"doesn't know who that is: declare its identity there, with --participant-identity %s=IDENTITY; the "+
+				"caller is %s", service, service, strings.Join(access.PrincipalOf(ctx).Identities(), ", ")),
+		}
+	case len(identities) == 0, callerIs(ctx, identities):
 		return nil
 	}
 	return &apiError{
 		code: codes.PermissionDenied, reason: treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT,
 		subject: subject{step: c.id()},
-		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller is %s: use the "+
-			"participant's certificate or token, or declare the caller's identity at the orchestrator, with "+
+		message: fmt.Sprintf("only the step's participant, which serves %s, may do this, and the caller is %s: use "+
+			"the participant's certificate or token, or declare the caller's identity at the orchestrator, with "+
 			"--participant-identity %s=IDENTITY", service,
 			strings.Join(access.PrincipalOf(ctx).Identities(), ", "), service),
 	}
@@ -300,7 +306,7 @@ func (s *Server) HeartbeatStep(
 	ctx context.Context, request *treatyv1.HeartbeatStepRequest,
 ) (*treatyv1.HeartbeatStepResponse, error) {
 	c, err := commandOf(request.GetName(), request.GetDirection())
-	if s.guarded() || len(s.identities) > 0 && err == nil {
+	if s.guarded() || (s.strict || len(s.identities) > 0) && err == nil {
 		q := question{server: s, ctx: ctx, method: methodHeartbeatStep, request: request}
 		c, _, _, err = q.step(access.Complete, request.GetName(), request.GetDirection())
 	}

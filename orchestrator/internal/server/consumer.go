@@ -12,9 +12,16 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
+)
+
+// The methods about consumers, without the slash before them.
+const (
+	methodStreamEvents      = "treaty.v1.EventService/StreamEvents"
+	methodAcknowledgeEvents = "treaty.v1.EventService/AcknowledgeEvents"
 )
 
 var consumerName = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -132,8 +139,10 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	if position > newest {
 		return eventsAheadError(position, newest)
 	}
-	err = s.store.Acknowledge(ctx, consumer, position)
+	err = s.store.Acknowledge(ctx, consumer, position, s.consumerPrincipal(ctx, consumer))
 	switch {
+	case errors.Is(err, journal.ErrForeign):
+		return s.foreignConsumer(ctx, methodAcknowledgeEvents, consumer)
 	case errors.Is(err, journal.ErrNotFound):
 		return &apiError{
 			code: codes.NotFound, reason: treatyv1.ErrorReason_ERROR_REASON_CONSUMER_NOT_FOUND,
@@ -145,6 +154,27 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	}
 	s.consumers.acknowledge(consumer, position)
 	return nil
+}
+
+// consumerPrincipal returns as whom the caller uses a consumer. Those who may administer it are nobody in particular, so
+// that they can use every consumer.
+func (s *Server) consumerPrincipal(ctx context.Context, consumer string) string {
+	q := question{server: s, ctx: ctx}
+	if s.authorizer != nil && q.refusal(access.Request{Action: access.Administer, Consumer: consumer}) == nil {
+		return ""
+	}
+	return access.PrincipalOf(ctx).String()
+}
+
+// foreignConsumer returns the error for a consumer that belongs to another principal.
+func (s *Server) foreignConsumer(ctx context.Context, method, consumer string) error {
+	q := question{server: s, ctx: ctx, method: method}
+	return q.decide(access.Request{Action: access.Consume, Consumer: consumer}, &apiError{
+		code: codes.PermissionDenied, reason: treatyv1.ErrorReason_ERROR_REASON_NOT_ALLOWED,
+		metadata: map[string]string{wire.ErrorConsumer: consumer},
+		message: fmt.Sprintf("the consumer %q belongs to the principal that made it, and the caller is %s: use a "+
+			"consumer of your own", consumer, access.PrincipalOf(ctx)),
+	})
 }
 
 // eventsAheadError returns the error for a position that no event has reached yet.

@@ -139,7 +139,7 @@ type EventReader interface {
 	Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error)
 
 	// Acknowledge moves a consumer forward.
-	Acknowledge(ctx context.Context, name string, position uint64) error
+	Acknowledge(ctx context.Context, name string, position uint64, principal string) error
 }
 
 // Drive adapts an engine to the API.

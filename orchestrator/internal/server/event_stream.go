@@ -95,6 +95,7 @@ type eventStream struct {
 
 	// Only for a named consumer.
 	consumer       string
+	principal      string // that uses the consumer; see consumerPrincipal
 	session        *session
 	window         int
 	unacknowledged []uint64 // the positions that were sent and not acknowledged, ascending
@@ -150,8 +151,12 @@ func (r *eventStream) begin(ctx context.Context, after uint64) error {
 	if r.consumer != "" {
 		// This is checked before the consumer's open stream is ended.
 		var known journal.Consumer
+		r.principal = r.server.consumerPrincipal(ctx, r.consumer)
 		if known, err = r.storedConsumer(ctx, after); err != nil {
 			return err
+		}
+		if journal.Foreign(known.Owner, r.principal) {
+			return r.server.foreignConsumer(ctx, methodStreamEvents, r.consumer)
 		}
 		if known.Filter != r.filter() {
 			return r.filterError(known.Filter)
@@ -178,7 +183,9 @@ func (r *eventStream) begin(ctx context.Context, after uint64) error {
 
 // storedConsumer returns the consumer from the store, which creates it if necessary.
 func (r *eventStream) storedConsumer(ctx context.Context, after uint64) (journal.Consumer, error) {
-	return r.server.store.Consumer(ctx, journal.Consumer{Name: r.consumer, Position: after, Filter: r.filter()})
+	return r.server.store.Consumer(ctx, journal.Consumer{
+		Name: r.consumer, Position: after, Filter: r.filter(), Owner: r.principal,
+	})
 }
 
 // filter describes the wanted events. It doesn't depend on the order of the types in the request.
@@ -324,7 +331,7 @@ func (r *eventStream) skipUnwanted(ctx context.Context, limit uint64) error {
 	if passed <= r.stored || passed-r.stored <= limit {
 		return nil
 	}
-	if err := r.server.store.Acknowledge(ctx, r.consumer, passed); err != nil {
+	if err := r.server.store.Acknowledge(ctx, r.consumer, passed, ""); err != nil {
 		return fmt.Errorf("moving the consumer %q past events that it doesn't want: %w", r.consumer, err)
 	}
 	r.stored = passed

@@ -55,11 +55,14 @@ func (s *Server) notBelieved(ctx context.Context) error {
 	}
 }
 
-// believed returns whether the caller may be a parent's orchestrator: one of those that are declared, or else everybody
-// who has proved something.
+// believed returns whether the caller may be a parent's orchestrator: one of those that are declared, or else whom an
+// authorizer allows it, or else, if other machines can't reach the API, everybody who has proved something.
 func (s *Server) believed(ctx context.Context) bool {
 	if len(s.parents) > 0 {
 		return slices.Contains(s.parents, caller.Any) || callerIs(ctx, s.parents)
+	}
+	if s.authorizer != nil || s.strict {
+		return s.authorizer != nil
 	}
 	kind := access.PrincipalOf(ctx).Kind
 	return kind != access.Anonymous && kind != ""

@@ -19,6 +19,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -51,12 +52,13 @@ func (s *Server) PublishEvents(
 	case n > maxEvents:
 		return nil, invalid("events", "has %d events; at most %d are allowed", n, maxEvents)
 	}
-	events := make([]*journal.Event, len(published))
+	events, publisher := make([]*journal.Event, len(published)), access.PrincipalOf(ctx).String()
 	for i, event := range published {
 		var err error
 		if events[i], err = s.eventOf(fmt.Sprintf("events[%d]", i), event); err != nil {
 			return nil, err
 		}
+		events[i].Publisher = publisher
 	}
 	if err := checkDuplicates(events); err != nil {
 		return nil, err
@@ -100,16 +102,24 @@ func checkDuplicates(events []*journal.Event) error {
 func eventsExistError(events []*journal.Event) error {
 	const most = 10
 	var names []string
+	foreign := false
 	for i, event := range events {
 		if event.Err != nil && len(names) < most {
 			names = append(names, fmt.Sprintf("events[%d] (id %q of source %q)", i, event.ID, event.Source))
 		}
+		foreign = foreign || errors.Is(event.Err, journal.ErrForeign)
 	}
-	return &apiError{
+	e := &apiError{
 		code: codes.AlreadyExists, reason: treatyv1.ErrorReason_ERROR_REASON_EVENT_EXISTS,
 		message: "nothing was published, because these events exist with another type, subject or data: " +
 			strings.Join(names, ", ") + "; use a new id for a new event",
 	}
+	if foreign {
+		e.reason = treatyv1.ErrorReason_ERROR_REASON_OTHER_PUBLISHER
+		e.message = "nothing was published, because other principals have published events with the sources and ids " +
+			"of some of these: " + strings.Join(names, ", ") + "; use a source of your own"
+	}
+	return e
 }
 
 // eventOf checks an event against its contract. The field is its place in the request.

@@ -90,6 +90,10 @@ type Config struct {
 	// Authorizer decides who may do what. Everybody may do everything without it.
 	Authorizer access.Authorizer
 
+	// Exposed says that other machines can reach the API. Then nobody completes the steps of a participant without
+	// identities, and nobody is believed as a parent's orchestrator without Parents, unless an Authorizer decides.
+	Exposed bool
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -117,6 +121,7 @@ type Server struct {
 	parents     []string
 	callers     *authn.Authenticator
 	authorizer  access.Authorizer
+	strict      bool            // exposed, and without an authorizer
 	asks        map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
@@ -156,6 +161,7 @@ func New(config Config) (*Server, error) {
 			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
 		}),
 		authorizer: config.Authorizer,
+		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
 		scopes:     scopes{store: config.Store, logger: config.Logger},
 		stopping:   make(chan struct{}),

@@ -21,6 +21,7 @@ func Exercise(t *testing.T, open func(t *testing.T, dir string) Store) {
 		{"append/restarted journal", restartJournal},
 		{"publish", publishAndRead},
 		{"publish/again", publishAgain},
+		{"publish/by others", foreignEvents},
 		{"publish/refused turns", publishRefused},
 		{"publish/invalid", publishInvalid},
 		{"publish/in doubt", publishInDoubt},

@@ -47,7 +47,7 @@ func (f *fixture) calls(ctx context.Context, s journal.Store) map[string]error {
 	_, errs["events"] = s.Events(ctx, journal.EventsParams{Limit: 1})
 	_, _, errs["event range"] = s.EventRange(ctx)
 	_, errs["consumer"] = s.Consumer(ctx, journal.Consumer{Name: "one"})
-	errs["acknowledge"] = s.Acknowledge(ctx, "one", 1)
+	errs["acknowledge"] = s.Acknowledge(ctx, "one", 1, "")
 	_, errs["purge events"] = s.PurgeEvents(ctx, minute(1), 1)
 	_, errs["purge event ids"] = s.PurgeEventIDs(ctx, minute(1), 1)
 	_, errs["purge ids"] = s.PurgeIDs(ctx, minute(1), 1)

@@ -73,6 +73,9 @@ func (c *contents) discard(before int, entry *journal.Entry) {
 
 // differs returns ErrExists if an event isn't the same as a stored one.
 func differs(stored, event *journal.Event) error {
+	if journal.Foreign(stored.Publisher, event.Publisher) {
+		return fmt.Errorf("event %s of %s: %w: %w", event.ID, event.Source, journal.ErrForeign, journal.ErrExists)
+	}
 	if stored.Type == event.Type && stored.Subject == event.Subject && bytes.Equal(stored.Data, event.Data) {
 		return nil
 	}
@@ -159,21 +162,28 @@ func (m *Memory) Consumer(ctx context.Context, given journal.Consumer) (found jo
 		if err := journal.ValidateConsumer(given); err != nil {
 			return err
 		}
-		if _, known := c.consumers[given.Name]; !known {
-			c.consumers[given.Name] = given
+		known := false
+		if found, known = c.consumers[given.Name]; !known {
+			found = given
 		}
-		found = c.consumers[given.Name]
+		if found.Claims(given) {
+			found.Owner = given.Owner
+		}
+		c.consumers[given.Name] = found
 		return nil
 	})
 	return found, err
 }
 
 // Acknowledge implements journal.Store.
-func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64) error {
+func (m *Memory) Acknowledge(ctx context.Context, name string, position uint64, principal string) error {
 	return m.use(ctx, "acknowledge events", func(c *contents) error {
 		consumer, known := c.consumers[name]
 		if !known {
 			return fmt.Errorf("consumer %s: %w", name, journal.ErrNotFound)
+		}
+		if journal.Foreign(consumer.Owner, principal) {
+			return fmt.Errorf("consumer %s: %w", name, journal.ErrForeign)
 		}
 		consumer.Position = max(consumer.Position, position)
 		c.consumers[name] = consumer

@@ -157,7 +157,7 @@ func (m *modelRun) consumeAndPurge() {
 		})
 	case 1:
 		m.compare("acknowledge", func(s journal.Store) (any, error) {
-			return nil, s.Acknowledge(m.Context(), fmt.Sprintf("c%d", m.random.IntN(3)), m.random.Uint64N(9))
+			return nil, s.Acknowledge(m.Context(), fmt.Sprintf("c%d", m.random.IntN(3)), m.random.Uint64N(9), "")
 		})
 	case 2:
 		m.compare("event range", func(s journal.Store) (any, error) {

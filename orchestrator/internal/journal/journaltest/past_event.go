@@ -51,3 +51,40 @@ func purgeEventIDs(f *fixture) {
 	_, err := f.PurgeEventIDs(f.Context(), minute(1), 0)
 	f.failsWith("purging no ids", err, journal.ErrInvalid)
 }
+
+// foreignEvents publishes an event again as other principals, also after it was purged.
+func foreignEvents(f *fixture) {
+	publish := func(principal string) (*journal.Event, *journal.Entry) {
+		e := event(verified, "1", "c-1", 1)
+		e.Publisher = principal
+		entry := publishing(e)
+		f.append(entry)
+		return e, entry
+	}
+	again := func(when string) {
+		f.T.Helper()
+		for _, principal := range []string{"jwt:i#bob", "local", "anonymous"} {
+			e, entry := publish(principal)
+			f.failsWith(when+", the event of "+principal, e.Err, journal.ErrForeign)
+			f.failsWith(when+", the entry of "+principal, entry.Err, journal.ErrExists)
+		}
+		for _, principal := range []string{"jwt:i#ada", ""} {
+			if e, entry := publish(principal); e.Err != nil || entry.Err != nil || e.Position != 1 {
+				f.Errorf("%s, published again by %q: position %d, %v", when, principal, e.Position, e.Err)
+			}
+		}
+	}
+	publish("jwt:i#ada")
+	f.append(publishing(event(verified, "2", "c-2", 9)))
+	events, err := f.Events(f.Context(), journal.EventsParams{Limit: 9})
+	if err != nil || len(events) != 2 || events[0].Publisher != "jwt:i#ada" || events[1].Publisher != "" {
+		f.Errorf("the events are %+v, %v", events, err)
+	}
+	again("while it is stored")
+	if n, err := f.PurgeEvents(f.Context(), minute(5), 10); err != nil || n != 1 {
+		f.Errorf("%d events were purged, %v", n, err)
+	}
+	again("after it was purged")
+	f.reopen()
+	again("after a restart")
+}

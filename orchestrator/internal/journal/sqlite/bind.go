@@ -19,7 +19,10 @@ func run(stmt *sqlite3.Stmt, args ...any) error {
 	return stmt.Exec()
 }
 
-// bind sets the arguments of a statement: an int64, a string, a []byte or a time.Time each.
+// optional is a text that is NULL if it is empty.
+type optional string
+
+// bind sets the arguments of a statement: an int64, a string, an optional, a []byte or a time.Time each.
 func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 	for i, arg := range args {
 		switch v := arg.(type) {
@@ -27,6 +30,8 @@ func bind(stmt *sqlite3.Stmt, args ...any) (err error) {
 			err = stmt.BindInt64(i+1, v)
 		case string:
 			err = stmt.BindText(i+1, v)
+		case optional:
+			err = bindOptional(stmt, i+1, string(v))
 		case []byte:
 			err = bindData(stmt, i+1, v)
 		case time.Time:

@@ -10,7 +10,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-const findConsumerQuery = `SELECT position, filter FROM consumers WHERE name = ?`
+const findConsumerQuery = `SELECT position, filter, owner FROM consumers WHERE name = ?`
 
 // Consumer implements journal.Store.
 func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error) {
@@ -25,15 +25,22 @@ func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.C
 			return nil
 		})
 	})
-	if err != nil || known {
+	if err != nil || known && !found.Claims(given) {
 		return found, err
 	}
 	err = s.write(ctx, "create a consumer", func(w *writer) (err error) {
-		if found, known, err = w.consumer(given.Name); err != nil || known {
-			return err // another call has created it
+		found, known, err = w.consumer(given.Name)
+		switch {
+		case err != nil:
+			return err
+		case !known:
+			found = given
+			return run(w.insertConsumer, given.Name, signed(given.Position), given.Filter, given.Owner)
+		case found.Claims(given):
+			found.Owner = given.Owner
+			return run(w.setOwner, given.Name, given.Owner)
 		}
-		found = given
-		return run(w.insertConsumer, given.Name, signed(given.Position), given.Filter)
+		return nil // another call has created it
 	})
 	if err != nil {
 		return journal.Consumer{}, err
@@ -42,7 +49,7 @@ func (s *Store) Consumer(ctx context.Context, given journal.Consumer) (journal.C
 }
 
 // Acknowledge implements journal.Store.
-func (s *Store) Acknowledge(ctx context.Context, name string, position uint64) error {
+func (s *Store) Acknowledge(ctx context.Context, name string, position uint64, principal string) error {
 	return s.write(ctx, "acknowledge events", func(w *writer) error {
 		before, known, err := w.consumer(name)
 		switch {
@@ -50,6 +57,8 @@ func (s *Store) Acknowledge(ctx context.Context, name string, position uint64) e
 			return err
 		case !known:
 			return fmt.Errorf("consumer %s: %w", name, journal.ErrNotFound)
+		case journal.Foreign(before.Owner, principal):
+			return fmt.Errorf("consumer %s: %w", name, journal.ErrForeign)
 		case position <= before.Position:
 			return nil
 		}
@@ -67,7 +76,9 @@ func (w *writer) consumer(name string) (found journal.Consumer, known bool, err 
 	return found, known, errors.Join(w.findConsumer.Err(), w.findConsumer.Reset())
 }
 
-// consumerIn returns the consumer in a row of position and filter.
+// consumerIn returns the consumer in a row of position, filter and owner.
 func consumerIn(stmt *sqlite3.Stmt, name string) journal.Consumer {
-	return journal.Consumer{Name: name, Position: uint64(stmt.ColumnInt64(0)), Filter: stmt.ColumnText(1)}
+	return journal.Consumer{
+		Name: name, Position: uint64(stmt.ColumnInt64(0)), Filter: stmt.ColumnText(1), Owner: stmt.ColumnText(2),
+	}
 }

@@ -13,7 +13,7 @@ import (
 
 // eventColumns are the columns that scanEvent reads.
 const eventColumns = `e.position, e.source, e.id, (SELECT name FROM event_types WHERE event_types.key = e.type),
-	e.subject, e.time, e.store_time, e.data`
+	e.subject, e.time, e.store_time, e.data, e.publisher`
 
 func scanEvent(stmt *sqlite3.Stmt) *journal.Event {
 	return &journal.Event{
@@ -25,6 +25,7 @@ func scanEvent(stmt *sqlite3.Stmt) *journal.Event {
 		Time:      columnTime(stmt, 5),
 		StoreTime: columnTime(stmt, 6),
 		Data:      stmt.ColumnBlob(7, nil),
+		Publisher: stmt.ColumnText(8),
 	}
 }
 

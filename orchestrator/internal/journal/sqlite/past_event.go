@@ -33,7 +33,9 @@ func (w *writer) pastEvent(event *journal.Event) (past bool, err error) {
 	}
 	if past = stmt.Step(); past {
 		event.Position = uint64(stmt.ColumnInt64(0))
-		if !bytes.Equal(stmt.ColumnRawBlob(1), eventDigest(event.Type, event.Subject, event.Data)) {
+		if journal.Foreign(stmt.ColumnText(2), event.Publisher) {
+			event.Err = foreignEvent(event)
+		} else if !bytes.Equal(stmt.ColumnRawBlob(1), eventDigest(event.Type, event.Subject, event.Data)) {
 			event.Err = fmt.Errorf("event %s of %s, with another type, subject or data: %w", event.ID, event.Source,
 				journal.ErrExists)
 		}
@@ -50,7 +52,7 @@ func (w *writer) remember(last int64) error {
 	for stmt.Step() {
 		digest := eventDigest(stmt.ColumnText(3), stmt.ColumnText(4), stmt.ColumnRawBlob(5))
 		if err := run(w.insertPast, stmt.ColumnInt64(0), stmt.ColumnText(1), stmt.ColumnText(2), stmt.ColumnInt64(6),
-			digest); err != nil {
+			digest, optional(stmt.ColumnText(7))); err != nil {
 			return errors.Join(err, stmt.Reset())
 		}
 		w.hasPast = true
@@ -91,11 +93,11 @@ func (w *writer) purgeEventIDs(before time.Time, limit int) (deleted int, err er
 // preparePast prepares what past events need.
 func (w *writer) preparePast() error {
 	for stmt, sql := range map[**sqlite3.Stmt]string{
-		&w.findPast: `SELECT position, digest FROM past_events WHERE source = ? AND id = ?`,
-		&w.insertPast: `INSERT INTO past_events (position, source, id, store_time, digest) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`,
+		&w.findPast: `SELECT position, digest, publisher FROM past_events WHERE source = ? AND id = ?`,
+		&w.insertPast: `INSERT INTO past_events (position, source, id, store_time, digest, publisher)
+			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		&w.pastFrom: `SELECT position, source, id, (SELECT name FROM event_types WHERE key = type), subject, data,
-			store_time FROM events WHERE position <= ? ORDER BY position`,
+			store_time, publisher FROM events WHERE position <= ? ORDER BY position`,
 	} {
 		prepared, err := prepare(w.conn, sql)
 		if err != nil {

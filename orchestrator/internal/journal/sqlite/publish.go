@@ -68,7 +68,7 @@ func (w *writer) addEvent(event *journal.Event) error {
 	}
 	position := w.newest + 1
 	err = run(w.insertEvent, position, event.Source, event.ID, kind, event.Subject,
-		event.Time.UnixMicro(), event.StoreTime.UnixMicro(), event.Data)
+		event.Time.UnixMicro(), event.StoreTime.UnixMicro(), event.Data, optional(event.Publisher))
 	if err != nil {
 		return err
 	}
@@ -83,12 +83,19 @@ func (w *writer) addEvent(event *journal.Event) error {
 	if stmt.Step() {
 		event.Position = uint64(stmt.ColumnInt64(0))
 		same := stmt.ColumnInt64(1) == kind && stmt.ColumnText(2) == event.Subject
-		if !same || !bytes.Equal(stmt.ColumnRawBlob(3), event.Data) {
+		if journal.Foreign(stmt.ColumnText(4), event.Publisher) {
+			event.Err = foreignEvent(event)
+		} else if !same || !bytes.Equal(stmt.ColumnRawBlob(3), event.Data) {
 			event.Err = fmt.Errorf("event %s of %s, with another type, subject or data: %w",
 				event.ID, event.Source, journal.ErrExists)
 		}
 	}
 	return errors.Join(stmt.Err(), stmt.Reset())
+}
+
+// foreignEvent returns the error of an event that another principal has published.
+func foreignEvent(event *journal.Event) error {
+	return fmt.Errorf("event %s of %s: %w: %w", event.ID, event.Source, journal.ErrForeign, journal.ErrExists)
 }
 
 // discardEvents deletes the events that an entry has written. The entry only publishes events, so all are written or

@@ -113,7 +113,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	ctx := t.Context()
 	errs := map[string]error{
 		"append":      store.Append(ctx, l.group()),
-		"acknowledge": store.Acknowledge(ctx, "one", 1),
+		"acknowledge": store.Acknowledge(ctx, "one", 1, ""),
 	}
 	_, errs["consumer"] = store.Consumer(ctx, journal.Consumer{Name: "one"})
 	_, errs["purge"] = store.Purge(ctx, journal.PurgeParams{EndedBefore: time.Now(), Limit: 1})

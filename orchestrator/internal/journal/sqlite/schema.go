@@ -59,6 +59,11 @@ const turnBits = 24
 //
 // The table past_events holds the ids of events that were purged, with the SHA-256 of their type, subject and data.
 //
+// # Principals
+//
+// The column publisher has the id of the principal that published an event; NULL is none, or one that was published
+// before the column existed. The column owner has that of the principal to which a consumer belongs, or an empty text.
+//
 // # Identity
 //
 // The table identity holds what the store says about itself, by name: "name", "store_id", "position", "replaced",
@@ -303,6 +308,22 @@ var migrations = []string{
 	FROM (SELECT *, iif(state < 3, ifnull((SELECT time FROM turns
 		WHERE position BETWEEN sagas.key << 24 AND (sagas.key << 24 | 0xffffff) ORDER BY position DESC LIMIT 1),
 		update_time), update_time) AS changed FROM sagas) AS sagas;`,
+
+	`ALTER TABLE events ADD COLUMN publisher TEXT;
+	ALTER TABLE past_events ADD COLUMN publisher TEXT;
+	ALTER TABLE consumers ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+
+	DROP VIEW saga_events;
+	CREATE VIEW saga_events AS SELECT
+		position, source, id,
+		(SELECT name FROM event_types WHERE key = type) AS type,
+		subject,
+		strftime('%Y-%m-%dT%H:%M:%S', time / 1000000, 'unixepoch') || printf('.%03dZ', time / 1000 % 1000)
+			AS time,
+		strftime('%Y-%m-%dT%H:%M:%S', store_time / 1000000, 'unixepoch') || printf('.%03dZ', store_time / 1000 % 1000)
+			AS store_time,
+		length(data) AS bytes, data, publisher
+	FROM events;`,
 }
 
 // migrate migrates the file to this program's schema in one transaction.

@@ -35,6 +35,7 @@ type writer struct {
 	findEndedSaga, deleteLabel, deleteSaga    *sqlite3.Stmt
 	isPurged, rememberPurged                  *sqlite3.Stmt
 	findConsumer, insertConsumer, setConsumer *sqlite3.Stmt
+	setOwner                                  *sqlite3.Stmt
 	findPast, insertPast, pastFrom            *sqlite3.Stmt
 
 	// group is the number of the current group. The cache keeps the sagas of the group.
@@ -160,9 +161,9 @@ func (w *writer) prepare() error {
 		{&w.hasEvent, hasEventQuery},
 		{&w.wakeSaga, `UPDATE sagas SET due = min(ifnull(due, ?2), ?2) WHERE key = ?1`},
 		{&w.wakeSagas, wakeQuery},
-		{&w.insertEvent, `INSERT INTO events (position, source, id, type, subject, time, store_time, data)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING`},
-		{&w.findEvent, `SELECT position, type, subject, data FROM events WHERE source = ? AND id = ?`},
+		{&w.insertEvent, `INSERT INTO events (position, source, id, type, subject, time, store_time, data, publisher)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, id) DO NOTHING`},
+		{&w.findEvent, `SELECT position, type, subject, data, publisher FROM events WHERE source = ? AND id = ?`},
 		{&w.deleteEvents, `DELETE FROM events WHERE position BETWEEN ? AND ?`},
 		{&w.oldestEvents, `SELECT position, store_time FROM events WHERE position < ? ORDER BY position LIMIT ?`},
 		{&w.findEnded, endedQuery},
@@ -172,8 +173,9 @@ func (w *writer) prepare() error {
 		{&w.deleteLabel, `DELETE FROM labels WHERE label = ? AND value = ? AND saga = ?`},
 		{&w.deleteSaga, `DELETE FROM sagas WHERE key = ?`},
 		{&w.findConsumer, findConsumerQuery},
-		{&w.insertConsumer, `INSERT INTO consumers (name, position, filter) VALUES (?, ?, ?)`},
+		{&w.insertConsumer, `INSERT INTO consumers (name, position, filter, owner) VALUES (?, ?, ?, ?)`},
 		{&w.setConsumer, `UPDATE consumers SET position = ?2 WHERE name = ?1`},
+		{&w.setOwner, `UPDATE consumers SET owner = ?2 WHERE name = ?1`},
 		{&w.definitions.find, `SELECT key FROM definitions WHERE name = ?`},
 		{&w.definitions.insert, `INSERT INTO definitions (name) VALUES (?)`},
 		{&w.types.find, `SELECT key FROM event_types WHERE name = ?`},
