@@ -23,8 +23,8 @@ func TestServesElsewhereOnlyWithRules(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := testkit.NewAuthority(t).Issue(t, "").Write(t, dir, "api")
 	secure := WithTLS(cert, key)
-	refusal := "nothing says who may do what: set a policy or an authorizer, listen on 127.0.0.1, or let every caller " +
-		"do everything (open-access)"
+	refusal := "nothing says who may do what: set a policy or an authorizer, listen on 127.0.0.1, or let every " +
+		"caller do everything (open-access)"
 	for _, test := range []struct {
 		name, address string
 		options       []Option

@@ -243,7 +243,8 @@ func (c *fileConfig) keys() []string {
 // repeatable returns whether a flag can be given several times.
 func repeatable(flag *pflag.Flag) bool {
 	switch flag.Value.(type) {
-	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *identityFlag, *limitFlag, *parentFlag:
+	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *identityFlag, *limitFlag, *parentFlag,
+		*tokenFlag:
 		return true
 	default:
 		return false
@@ -252,8 +253,12 @@ func repeatable(flag *pflag.Flag) bool {
 
 // named returns whether the values of a flag are NAME=VALUE.
 func named(flag *pflag.Flag) bool {
-	_, parents := flag.Value.(*parentFlag)
-	return repeatable(flag) && !parents
+	switch flag.Value.(type) {
+	case *parentFlag, *tokenFlag:
+		return false
+	default:
+		return repeatable(flag)
+	}
 }
 
 // suggestion returns a hint that names the key that was probably meant, or what can be done otherwise.

@@ -28,7 +28,8 @@ func configuredFlags(t *testing.T, env map[string]string, args ...string) (*flag
 
 func diffFlags(want, got *flags) string {
 	return cmp.Diff(*want, *got, cmp.AllowUnexported(flags{}, participant{}, broadcast{}, participantIdentity{},
-		limitFlag{}, limits{}), cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "config" }, cmp.Ignore()))
+		limitFlag{}, limits{}, tokenFlags{}),
+		cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "config" }, cmp.Ignore()))
 }
 
 // TestConfigFile tests that the documented file means the same as the flags.

@@ -45,6 +45,7 @@ type flags struct {
 	identities     identityFlag
 	parents        parentFlag
 	policy         string
+	token          tokenFlags
 	startLimits    limitFlag
 	labelLimits    limitFlag
 	logLevel       string
@@ -103,6 +104,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"name, in its certificate; requires --tls-client-ca, except for *, which is everybody; every caller with "+
 			"a certificate by default, and callers on this machine; repeat the flag for more orchestrators")
 	f.registerPolicy(set)
+	f.token.register(set)
 	set.Var((*retentionFlag)(&f.retention), "retention",
 		"delete sagas this `TIME` after they ended, e.g. 720h, except those of definitions whose contracts set a "+
 			"retention, which treaty definitions shows; 0 keeps them forever")
@@ -334,7 +336,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
-		WithPolicyFile(f.policy),
+		WithPolicyFile(f.policy), f.token.option(),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))

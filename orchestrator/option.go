@@ -47,7 +47,8 @@ type settings struct {
 	open           bool                 // beyond loopback, too
 	starts         engine.StartLimits
 	policyFile     string // empty: there is no policy
-	heapFloor      int64  // as heapfloor.Hold takes it
+	token          tokenSettings
+	heapFloor      int64 // as heapfloor.Hold takes it
 
 	participantLimits map[string]ParticipantLimits // by service
 

@@ -49,7 +49,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [12]error
+	var errs [13]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -68,6 +68,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	if errs[0] == nil {
 		o.policy, errs[11] = o.settings.policy(o.catalog)
 	}
+	errs[12] = o.useTokens()
 	if o.policy != nil {
 		o.settings.authorizer = o.policy
 	}

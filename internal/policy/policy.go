@@ -129,9 +129,7 @@ func (g *grant) allows(r *access.Request) bool {
 	case access.Publish:
 		return g.resources[events].match(r.EventType) && g.resources[sources].match(r.Source)
 	case access.Consume:
-		// Without a consumer, nothing is remembered, so nobody else is concerned.
-		return g.resources[events].match(r.EventType) && (r.Consumer == "" && g.resources[consumers] != nil ||
-			g.resources[consumers].match(r.Consumer))
+		return g.consumes(r)
 	case access.ReadSecrets:
 		if r.EventType != "" {
 			return g.resources[events].match(r.EventType)
@@ -141,6 +139,14 @@ func (g *grant) allows(r *access.Request) bool {
 		return true
 	}
 	return false
+}
+
+// consumes returns whether the grant allows to read or acknowledge events. Without a consumer, nothing is remembered,
+// so nobody else is concerned. Without an event type, a consumer acknowledges what it has read.
+func (g *grant) consumes(r *access.Request) bool {
+	asConsumer := r.Consumer == "" && g.resources[consumers] != nil || g.resources[consumers].match(r.Consumer)
+	acknowledges := r.EventType == "" && r.Consumer != ""
+	return asConsumer && (acknowledges && g.resources[events] != nil || g.resources[events].match(r.EventType))
 }
 
 // lists returns whether the grant has lists of all these resources.

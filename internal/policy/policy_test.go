@@ -192,6 +192,15 @@ grants:
 	if some.Authorize(t.Context(), request) == nil {
 		t.Error("events of other types may be read without a consumer")
 	}
+	// An acknowledgement names the consumer only.
+	request = access.Request{Principal: web, Action: access.Consume, Consumer: "cards"}
+	if err := some.Authorize(t.Context(), request); err != nil {
+		t.Error(err)
+	}
+	request.Consumer = "credits"
+	if some.Authorize(t.Context(), request) == nil {
+		t.Error("another consumer's events may be acknowledged")
+	}
 	request = access.Request{Principal: web, Action: access.ReadSecrets, EventType: "acme.card.v1.CardIssued"}
 	if err := some.Authorize(t.Context(), request); err != nil {
 		t.Error(err)

@@ -41,6 +41,8 @@ func (g *globalFlags) register(root *cobra.Command, getenv func(string) string) 
 	g.set.StringVar(&g.connection.KeyFile, "tls-key", "", "the client certificate's key, a PEM `FILE`")
 	g.set.StringVar(&g.connection.ServerName, "tls-server-name", "",
 		"expect this `NAME` in the orchestrator's certificate")
+	g.set.StringVar(&g.connection.TokenFile, "token-file", "",
+		"send the token in this `FILE` with each call, over TLS or to this machine; it is read for each call")
 	g.set.BoolVar(&g.connection.Insecure, "insecure", false,
 		"allow plaintext to an address that isn't loopback; anyone on the network path can then read and change\n"+
 			"payloads, and pose as the orchestrator")
@@ -57,7 +59,8 @@ func (g *globalFlags) register(root *cobra.Command, getenv func(string) string) 
 // suggests.
 func (g *globalFlags) repeated() string {
 	var out strings.Builder
-	for _, name := range []string{"address", "tls", "tls-ca", "tls-cert", "tls-key", "tls-server-name", "insecure"} {
+	for _, name := range []string{"address", "tls", "tls-ca", "tls-cert", "tls-key", "tls-server-name", "token-file",
+		"insecure"} {
 		flag := g.set.Lookup(name)
 		if !flag.Changed {
 			continue

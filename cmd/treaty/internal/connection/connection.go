@@ -48,6 +48,9 @@ type Options struct {
 	// ServerName is --tls-server-name: the name in the orchestrator's certificate, when it isn't the host of Address.
 	ServerName string
 
+	// TokenFile is --token-file: a file with a token to send with each call.
+	TokenFile string
+
 	// Insecure is --insecure: plaintext to an address that isn't loopback.
 	Insecure bool
 
@@ -83,7 +86,7 @@ func New(ctx context.Context, options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(options.Address,
+	dialing := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
@@ -95,8 +98,16 @@ func New(ctx context.Context, options Options) (*Client, error) {
 			},
 			MinConnectTimeout: dialTimeout,
 		}),
-		grpc.WithUserAgent("treaty-cli/"+options.Version),
-	)
+		grpc.WithUserAgent("treaty-cli/" + options.Version),
+	}
+	if options.TokenFile != "" {
+		token, err := options.newTokenFile()
+		if err != nil {
+			return nil, err
+		}
+		dialing = append(dialing, grpc.WithPerRPCCredentials(token))
+	}
+	conn, err := grpc.NewClient(options.Address, dialing...)
 	if err != nil {
 		return nil, problem.Usage("--address "+strconv.Quote(options.Address)+" is invalid: "+err.Error(),
 			"Write it as HOST:PORT or unix:PATH.")
