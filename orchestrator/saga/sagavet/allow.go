@@ -51,7 +51,8 @@ func (p *code) reportAllowWithoutReason() {
 		for _, group := range file.Comments {
 			for _, comment := range group.List {
 				if reason, ok := strings.CutPrefix(comment.Text, allow); ok && strings.TrimSpace(reason) == "" {
-					p.report(comment.Pos(), "allow", "%s silences nothing without a reason: write %s REASON", allow, allow)
+					p.report(comment.Pos(), "allow", "%[1]s silences nothing without a reason: write %[1]s REASON",
+						allow)
 				}
 			}
 		}

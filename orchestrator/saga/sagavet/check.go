@@ -52,13 +52,14 @@ func (p *code) checkErrors(one *body) {
 				break
 			}
 			call, ok := ast.Unparen(node.Rhs[0]).(*ast.CallExpr)
-			if name, blank := node.Lhs[len(node.Lhs)-1].(*ast.Ident); ok && blank && name.Name == "_" && p.mayFail(call) {
+			last, named := node.Lhs[len(node.Lhs)-1].(*ast.Ident)
+			if ok && named && last.Name == "_" && p.mayFail(call) {
 				p.reportIgnored(call)
 			}
 		case *ast.DeferStmt:
 			if p.passesContext(node.Call) {
-				p.report(node.Pos(), "defer", "a deferred call with a Context also runs when a waiting saga is evicted: "+
-					"return an error to undo what was done, or make the call before each return")
+				p.report(node.Pos(), "defer", "a deferred call with a Context also runs when a waiting saga is "+
+					"evicted: return an error to undo what was done, or make the call before each return")
 			}
 		case *ast.BlockStmt:
 			p.checkOverwritten(node.List)
@@ -164,8 +165,8 @@ func (p *code) checkReplies(in ast.Node) {
 			return false
 		case *ast.ReturnStmt:
 			if len(node.Results) == 2 && p.isNil(node.Results[0]) && p.isNil(node.Results[1]) {
-				p.report(node.Pos(), "nil-reply", "the saga returns neither a reply nor an error, and is suspended: return "+
-					"a reply, even if it is empty, or an error")
+				p.report(node.Pos(), "nil-reply", "the saga returns neither a reply nor an error, and is suspended: "+
+					"return a reply, even if it is empty, or an error")
 			}
 		}
 		return true
@@ -204,8 +205,8 @@ func (p *code) checkBranch(branch *ast.FuncLit) {
 			for _, to := range node.Lhs {
 				if isContext(p.TypesInfo.TypeOf(to)) && outside(to) {
 					kept[to] = true
-					p.report(to.Pos(), "context", "%s keeps the Context of a branch or scope, which works only inside: use "+
-						"the surrounding Context after it", types.ExprString(to))
+					p.report(to.Pos(), "context", "%s keeps the Context of a branch or scope, which works only "+
+						"inside: use the surrounding Context after it", types.ExprString(to))
 				}
 			}
 		case *ast.KeyValueExpr:
@@ -219,8 +220,8 @@ func (p *code) checkBranch(branch *ast.FuncLit) {
 				kept[selector.Sel] = true // a field, which isn't named by itself
 			}
 			if isContext(p.TypesInfo.TypeOf(used)) && outside(used) {
-				p.report(used.Pos(), "context", "%s belongs to the surrounding code: a branch or scope uses the Context "+
-					"that it receives", types.ExprString(used))
+				p.report(used.Pos(), "context", "%s belongs to the surrounding code: a branch or scope uses the "+
+					"Context that it receives", types.ExprString(used))
 				return false
 			}
 		}
@@ -274,16 +275,16 @@ func (p *code) checkMaps(one *body) {
 		const instead = "sort its keys, for example with slices.Sorted(maps.Keys(m)), and range over those"
 		ast.Inspect(ranged.Body, func(node ast.Node) bool {
 			if call, ok := node.(*ast.CallExpr); ok && p.passesContext(call) && !isPassive(p.callee(call)) {
-				p.report(ranged.Pos(), "map-order", "a map has another order in each replay, so the calls inside have, too: %s",
-					instead)
+				p.report(ranged.Pos(), "map-order", "a map has another order in each replay, so the calls inside "+
+					"have, too: %s", instead)
 				return false
 			}
 			return true
 		})
 		for _, list := range p.appended(ranged) {
 			if !p.isSortedAfter(one.node, ranged, list) {
-				p.report(ranged.Pos(), "map-order", "a map has another order in each replay, so %s has, too: %s, or sort %s",
-					list.Name(), instead, list.Name())
+				p.report(ranged.Pos(), "map-order", "a map has another order in each replay, so %s has, too: %s, or "+
+					"sort %s", list.Name(), instead, list.Name())
 			}
 		}
 		return true
@@ -356,7 +357,8 @@ func (p *code) isSortedAfter(in ast.Node, loop *ast.RangeStmt, list types.Object
 		if called == nil || called.Pkg() == nil {
 			return true
 		}
-		if called.Pkg().Path() == "sort" || called.Pkg().Path() == "slices" && strings.HasPrefix(called.Name(), "Sort") {
+		path := called.Pkg().Path()
+		if path == "sort" || path == "slices" && strings.HasPrefix(called.Name(), "Sort") {
 			for _, argument := range call.Args {
 				sorted = sorted || p.names(argument, list)
 			}

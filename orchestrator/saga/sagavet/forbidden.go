@@ -18,19 +18,20 @@ var (
 	timer = forbidden{"clock", "waits in memory, and blocks the orchestrator: use saga.Sleep, or saga.After with " +
 		"saga.First"}
 	random    = forbidden{"random", "gives another value in each replay: use saga.Rand(ctx) or saga.NewID(ctx)"}
-	goroutine = forbidden{"goroutine", "runs code on another goroutine, where no Context works: use saga.All or saga.Each"}
-	channel   = forbidden{"channel", "may block, and no replay repeats its order: use saga.All for parallel work, " +
+	goroutine = forbidden{"goroutine", "runs code on another goroutine, where no Context works: use saga.All or " +
+		"saga.Each"}
+	channel = forbidden{"channel", "may block, and no replay repeats its order: use saga.All for parallel work, " +
 		"and saga.Await or saga.First for events"}
-	locks = forbidden{"sync", "may block the orchestrator and isn't needed: only one branch of a saga runs at a time, " +
-		"so branches may share variables"}
-	network = forbidden{"network", "talks to another system, again in each replay: let a participant do it, and send it " +
-		"a command or a query"}
-	file = forbidden{"file", "uses files, which other runs of the saga may not find: put the data into the request, or " +
-		"let a participant read it"}
+	locks = forbidden{"sync", "may block the orchestrator and isn't needed: only one branch of a saga runs at a " +
+		"time, so branches may share variables"}
+	network = forbidden{"network", "talks to another system, again in each replay: let a participant do it, and send " +
+		"it a command or a query"}
+	file = forbidden{"file", "uses files, which other runs of the saga may not find: put the data into the request, " +
+		"or let a participant read it"}
 	environment = forbidden{"environment", "is another value elsewhere or after a restart: put it into the saga's " +
 		"request, or ask a participant with a query"}
-	process = forbidden{"process", "acts on the process, which runs many sagas: let a participant do it, or return an " +
-		"error"}
+	process = forbidden{"process", "acts on the process, which runs many sagas: let a participant do it, or return " +
+		"an error"}
 	logs = forbidden{"log", "repeats its line in each replay: use saga.Logger(ctx)"}
 )
 
@@ -53,21 +54,22 @@ var names = map[string][]struct {
 	"google.golang.org/protobuf/types/known/timestamppb": {
 		{forbidden{"clock", "gives another time in each replay: use timestamppb.New(saga.Now(ctx))"}, []string{"Now"}},
 	},
-	"hash/maphash":                    {{random, []string{"MakeSeed"}}},
-	"github.com/google/uuid":          {{random, []string{"New", "NewString", "NewRandom", "NewUUID", "NewV6", "NewV7"}}},
-	"github.com/gofrs/uuid":           {{random, []string{"NewV*"}}},
-	"github.com/gofrs/uuid/v5":        {{random, []string{"NewV*"}}},
-	"github.com/rs/xid":               {{random, []string{"New*"}}},
-	"github.com/segmentio/ksuid":      {{random, []string{"New*"}}},
-	"github.com/oklog/ulid/v2":        {{random, []string{"Make", "Now"}}},
-	"golang.org/x/sync/errgroup":      {{goroutine, []string{"*"}}},
-	"golang.org/x/sync/semaphore":     {{locks, []string{"*"}}},
-	"golang.org/x/sync/singleflight":  {{locks, []string{"*"}}},
-	"sync":                            {{locks, []string{"*"}}},
-	"sync/atomic":                     {{locks, []string{"*"}}},
-	"net/rpc":                         {{network, []string{"*"}}},
-	"net/smtp":                        {{network, []string{"Send*", "Dial", "NewClient", "Client"}}},
-	"google.golang.org/grpc":          {{network, []string{"NewClient", "Dial*", "NewServer", "ClientConn", "ClientConnInterface"}}},
+	"hash/maphash":                   {{random, []string{"MakeSeed"}}},
+	"github.com/google/uuid":         {{random, []string{"New", "NewString", "NewRandom", "NewUUID", "NewV*"}}},
+	"github.com/gofrs/uuid":          {{random, []string{"NewV*"}}},
+	"github.com/gofrs/uuid/v5":       {{random, []string{"NewV*"}}},
+	"github.com/rs/xid":              {{random, []string{"New*"}}},
+	"github.com/segmentio/ksuid":     {{random, []string{"New*"}}},
+	"github.com/oklog/ulid/v2":       {{random, []string{"Make", "Now"}}},
+	"golang.org/x/sync/errgroup":     {{goroutine, []string{"*"}}},
+	"golang.org/x/sync/semaphore":    {{locks, []string{"*"}}},
+	"golang.org/x/sync/singleflight": {{locks, []string{"*"}}},
+	"sync":                           {{locks, []string{"*"}}},
+	"sync/atomic":                    {{locks, []string{"*"}}},
+	"net/rpc":                        {{network, []string{"*"}}},
+	"net/smtp":                       {{network, []string{"Send*", "Dial", "NewClient", "Client"}}},
+	"google.golang.org/grpc": {{network, []string{"NewClient", "Dial*", "NewServer", "ClientConn",
+		"ClientConnInterface"}}},
 	"database/sql":                    {{network, []string{"Open*", "DB", "Tx", "Conn", "Stmt", "Row", "Rows"}}},
 	"github.com/jackc/pgx/v5":         {{network, []string{"Connect*", "Conn", "Tx"}}},
 	"github.com/jackc/pgx/v5/pgxpool": {{network, []string{"New*", "Pool"}}},
@@ -77,12 +79,14 @@ var names = map[string][]struct {
 	"os/signal":                       {{process, []string{"*"}}},
 	"os/user":                         {{environment, []string{"*"}}},
 	"syscall":                         {{process, []string{"Exec", "Kill", "Exit", "ForkExec", "StartProcess"}}},
-	"log":                             {{logs, []string{"Print*", "Fatal*", "Panic*", "Output", "Default", "New", "Logger"}}},
-	"math/rand":                       {{random, randomNames}},
-	"math/rand/v2":                    {{random, randomNames}},
-	"crypto/rand":                     {{random, []string{"*"}}},
-	"net/http":                        {{network, httpNames}},
-	"golang.org/x/exp/rand":           {{random, randomNames}},
+	"log": {
+		{logs, []string{"Print*", "Fatal*", "Panic*", "Output", "Default", "New", "Logger"}},
+	},
+	"math/rand":             {{random, randomNames}},
+	"math/rand/v2":          {{random, randomNames}},
+	"crypto/rand":           {{random, []string{"*"}}},
+	"net/http":              {{network, httpNames}},
+	"golang.org/x/exp/rand": {{random, randomNames}},
 	"net": {{network, []string{"Dial*", "Listen*", "Lookup*", "Interface*", "Resolve*", "File*", "Pipe", "Dialer",
 		"Resolver", "DefaultResolver", "ListenConfig", "Conn", "TCPConn", "UDPConn", "UnixConn", "Listener"}}},
 	"log/slog": {{logs, []string{"Debug*", "Info*", "Warn*", "Error*", "Log*", "Default", "SetDefault", "With"}}},
@@ -94,15 +98,17 @@ var names = map[string][]struct {
 	"os": {
 		{environment, []string{"Getenv", "LookupEnv", "Environ", "ExpandEnv", "Hostname", "Getpid", "Getppid", "Getuid",
 			"Getgid", "Getwd", "Executable", "Args", "User*", "TempDir"}},
-		{process, []string{"Exit", "StartProcess", "FindProcess", "Process", "Setenv", "Unsetenv", "Clearenv", "Chdir"}},
+		{process, []string{"Exit", "StartProcess", "FindProcess", "Process", "Setenv", "Unsetenv", "Clearenv",
+			"Chdir"}},
 		{file, []string{"Open*", "Create*", "Read*", "Write*", "Mkdir*", "Remove*", "Rename", "Stat", "Lstat", "Chmod",
-			"Chown", "Chtimes", "Truncate", "Link", "Symlink", "DirFS", "CopyFS", "Pipe", "File", "Root", "Stdin", "Stdout",
-			"Stderr"}},
+			"Chown", "Chtimes", "Truncate", "Link", "Symlink", "DirFS", "CopyFS", "Pipe", "File", "Root", "Stdin",
+			"Stdout", "Stderr"}},
 	},
 }
 
 // randomNames are what package rand gives from a seed of its own. A source that is made with a fixed seed is fine.
-var randomNames = []string{"Int*", "Uint*", "Float*", "N", "NormFloat64", "ExpFloat64", "Perm", "Shuffle", "Read", "Seed"}
+var randomNames = []string{"Int*", "Uint*", "Float*", "N", "NormFloat64", "ExpFloat64", "Perm", "Shuffle", "Read",
+	"Seed"}
 
 // httpNames are what package http uses the network for.
 var httpNames = []string{"Get", "Head", "Post*", "NewRequest*", "Listen*", "Serve*", "Handle*", "DefaultClient",

@@ -207,15 +207,13 @@ func (w *orderWalk) branch(one *ast.IfStmt, at state) (state, bool) {
 	at = w.optional(one.Init, at)
 	at = w.calls(one.Cond, at)
 	yes, no := at, at
-	compares := false
 	if compared, isNil := w.comparison(one.Cond); compared != nil {
-		compares = at.failed != nil && compared == at.failed
 		failed, done := &yes, &no
 		if isNil {
 			failed, done = &no, &yes
 		}
 		failed.error = true
-		if compares {
+		if at.failed == compared {
 			done.passed = at.pending
 			failed.pending, failed.failed, done.pending, done.failed = "", nil, "", nil
 		}
@@ -353,8 +351,8 @@ func (w *orderWalk) send(name, kind string, pos token.Pos, at state) state {
 	switch kind {
 	case compensatable:
 		if at.passed != "" {
-			w.find(pos, "order", "%s is compensatable, and nothing is compensated after %s: send it before, or make it "+
-				"retriable in its contract", name, at.passed)
+			w.find(pos, "order", "%s is compensatable, and nothing is compensated after %s: send it before, or make "+
+				"it retriable in its contract", name, at.passed)
 		} else if w.summary.Compensates == "" && w.certain(at) && at.pending == "" {
 			w.summary.Compensates = name
 		}
@@ -373,8 +371,8 @@ func (w *orderWalk) send(name, kind string, pos token.Pos, at state) state {
 		at.pending, at.failed = name, nil
 	case retriable:
 		if w.branches > 0 && w.fromStart && !w.sent && at.passed == "" {
-			w.find(pos, "branch-order", "%s is retriable, and a parallel branch might still fail, so it can't be the point "+
-				"of no return here: send it after the branches, or after a pivot", name)
+			w.find(pos, "branch-order", "%s is retriable, and a parallel branch might still fail, so it can't be the "+
+				"point of no return here: send it after the branches, or after a pivot", name)
 		}
 		w.sent = w.sent || w.branches == 0
 		w.summary.Retriable = orElse(w.summary.Retriable, name)
@@ -395,8 +393,8 @@ func (w *orderWalk) helper(known *summary, name string, pos token.Pos, at state)
 	switch {
 	case known.Compensates == "":
 	case at.passed != "":
-		w.find(pos, "order", "%s sends %s, which is compensatable, and nothing is compensated after %s: send it before, "+
-			"or make it retriable in its contract", name, known.Compensates, at.passed)
+		w.find(pos, "order", "%s sends %s, which is compensatable, and nothing is compensated after %s: send it "+
+			"before, or make it retriable in its contract", name, known.Compensates, at.passed)
 	case w.summary.Compensates == "" && w.certain(at) && at.pending == "":
 		w.summary.Compensates = known.Compensates
 	}
@@ -433,8 +431,8 @@ func (w *orderWalk) bodies(name string, call *ast.CallExpr, at state) state {
 			continue
 		}
 		inner := &orderWalk{
-			code: w.code, summary: w.summary, silent: w.silent, fromStart: w.fromStart, sent: w.sent, branches: w.branches,
-			maybe: w.maybe || at.inner || name == "Each",
+			code: w.code, summary: w.summary, silent: w.silent, fromStart: w.fromStart, sent: w.sent,
+			branches: w.branches, maybe: w.maybe || at.inner || name == "Each",
 		}
 		end, ended := inner.block(literal.Body.List, at)
 		if !ended {

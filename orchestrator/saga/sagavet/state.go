@@ -112,11 +112,11 @@ func (p *code) checkState(one *body) {
 		switch {
 		case root == nil:
 		case p.packageVariable(root) != nil:
-			p.report(root.Pos(), "shared-state", "saga code changes the package variable %s, which all sagas share, and "+
-				"again in each replay: keep the value in a local variable, or let a participant keep it", root.Name)
+			p.report(root.Pos(), "shared-state", "saga code changes the package variable %s, which all sagas share, "+
+				"and again in each replay: keep the value in a local variable, or let a participant keep it", root.Name)
 		case p.isShared(one, root, to, reaches):
-			p.report(to.Pos(), "shared-state", "saga code changes %s, which all sagas share, and again in each replay: "+
-				"keep the value in a local variable, or let a participant keep it", types.ExprString(to))
+			p.report(to.Pos(), "shared-state", "saga code changes %s, which all sagas share, and again in each "+
+				"replay: keep the value in a local variable, or let a participant keep it", types.ExprString(to))
 		}
 	})
 	ast.Inspect(one.node, func(node ast.Node) bool {
@@ -130,14 +130,14 @@ func (p *code) checkState(one *body) {
 			return true
 		}
 		if known.written != token.NoPos {
-			p.report(name.Pos(), "shared-state", "saga code reads the package variable %s, which %s changes, so a replay "+
-				"may read another value: put it into the saga's request, or ask a participant", name.Name,
+			p.report(name.Pos(), "shared-state", "saga code reads the package variable %s, which %s changes, so a "+
+				"replay may read another value: put it into the saga's request, or ask a participant", name.Name,
 				p.place(known.written))
 			return true
 		}
 		if set, ok := p.setFromOutside(known.value); ok {
-			p.report(name.Pos(), "shared-state", "saga code reads the package variable %s, which is set from %s when the "+
-				"program starts, so it is another value after a restart: put it into the saga's request, or ask a "+
+			p.report(name.Pos(), "shared-state", "saga code reads the package variable %s, which is set from %s when "+
+				"the program starts, so it is another value after a restart: put it into the saga's request, or ask a "+
 				"participant", name.Name, set.what)
 		}
 		return true

@@ -56,6 +56,10 @@ func random(ctx saga.Context) string {
 
 func goroutine(ctx saga.Context, work func()) {
 	go work() // want `a go statement runs code on another goroutine.*saga\.All or saga\.Each \(goroutine\)`
+	saga.Sleep(ctx, 1)
+	func() {
+		go func() { saga.Sleep(ctx, 1) }() // want `a go statement .*\(goroutine\)`
+	}()
 	var group sync.WaitGroup
 	group.Go(work)                                // want `sync\.WaitGroup\.Go .*\(sync\)`
 	group.Wait()                                  // want `sync\.WaitGroup\.Wait .*\(sync\)`
