@@ -35,7 +35,7 @@ generate: ## Generate gen/ from proto/. The first run compiles buf, which takes 
 	$(BUF) build --as-file-descriptor-set --exclude-source-info $(NOTIFICATION) -o gen/acme/notification/contracts.binpb
 
 .PHONY: lint
-lint: lint-proto lint-go lint-systems ## Check the contracts, the Go code and go.mod.
+lint: lint-proto lint-go lint-sagas lint-systems ## Check the contracts, the Go code, the sagas and go.mod.
 
 .PHONY: lint-proto
 lint-proto: ## Check the rules and the style of the contracts, and their compatibility with the last release.
@@ -55,6 +55,11 @@ lint-go: ## Check the Go code and go.mod.
 	$(GO) vet -C $(BUF_PLUGIN) ./...
 	$(GOLANGCI_LINT) run ./...
 	$(GO) mod tidy -diff
+
+.PHONY: lint-sagas
+lint-sagas: ## Find mistakes in the code of the sagas: docs/saga-language.md lists them.
+	$(GO) build -o bin/treatyvet ./cmd/treatyvet
+	$(GO) vet -vettool=bin/treatyvet ./services/... ./bench/...
 
 .PHONY: lint-systems
 lint-systems: ## Check that the CLI compiles for macOS and Windows. The first run takes two minutes.

@@ -231,6 +231,12 @@ var rules = append(participantRules(), []rule{
 		},
 	},
 	{
+		name:  "analyzer",
+		why:   "it reads saga code, and must not need a part of what runs it",
+		from:  []string{"orchestrator/saga/sagavet"},
+		allow: []string{"gen/treaty/v1", "golang.org/x/tools/go/analysis", "google.golang.org/protobuf/..."},
+	},
+	{
 		name: "saga tests",
 		why:  "they run the engine in memory, without a store on disk and without a server",
 		from: []string{"orchestrator/saga/sagatest"},

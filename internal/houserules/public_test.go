@@ -14,8 +14,8 @@ import (
 
 // public are the packages that users import.
 var public = []string{
-	"client", "orchestrator", "orchestrator/contract", "orchestrator/saga", "participant", "participant/inbox",
-	"participant/participanttest",
+	"client", "orchestrator", "orchestrator/contract", "orchestrator/saga", "orchestrator/saga/sagavet",
+	"participant", "participant/inbox", "participant/participanttest",
 }
 
 // A user can't name the types of internal packages. So no exported declaration of a public package uses one, and no
