@@ -1,4 +1,5 @@
-// Command buf-plugin-treaty is a check plugin of buf. With it, "buf lint" checks the contract rules.
+// Command buf-plugin-treaty is a check plugin of buf. With it, "buf lint" checks the contract rules, and "buf breaking"
+// finds the changes of contracts that break open sagas.
 //
 // The rules and their messages are those of protoc-gen-go-treaty and of the orchestrator, and
 // docs/contract-reference.md explains each. The plugin only hands them to buf.
@@ -10,6 +11,8 @@
 //	version: v2
 //	lint:
 //	  use: [STANDARD, TREATY]
+//	breaking:
+//	  use: [FILE, TREATY]
 //	plugins:
 //	  - plugin: buf-plugin-treaty
 package main

@@ -187,6 +187,64 @@ message CardOrdered {}
 	}
 }
 
+// TestBufBreaking runs buf with the plugin against an earlier version. buf's own rules find nothing in these changes.
+func TestBufBreaking(t *testing.T) {
+	const config = `version: v2
+breaking:
+  use: [FILE, TREATY]
+plugins:
+  - plugin: buf-plugin-treaty
+`
+	const earlier = `syntax = "proto3";
+
+package acme.card.v1;
+
+import "treaty/v1/options.proto";
+
+service CardService {
+  rpc OrderCard(OrderCardRequest) returns (CardOrdered) {
+    option (treaty.v1.command) = {compensated_by: "CancelCard"};
+  }
+  rpc CancelCard(CancelCardRequest) returns (CardOrdered);
+}
+
+message OrderCardRequest {}
+message CancelCardRequest {
+  OrderCardRequest action = 1;
+}
+message CardOrdered {
+  option (treaty.v1.event) = {};
+  string card = 1 [(treaty.v1.correlation_key) = true];
+  string customer = 2;
+}
+`
+	against, workspace := newWorkspace(t, config), newWorkspace(t, config)
+	write(t, against, "acme/card/v1/card_service.proto", earlier)
+	write(t, workspace, "acme/card/v1/card_service.proto", strings.NewReplacer(
+		`compensated_by: "CancelCard"`, "pivot: {}",
+		"card = 1 [(treaty.v1.correlation_key) = true]", "card = 1",
+		"customer = 2", "customer = 2 [(treaty.v1.correlation_key) = true]",
+	).Replace(earlier))
+	want := "acme/card/v1/card_service.proto:9:12:OrderCard was compensatable and is a pivot, but sagas rely on its " +
+		"being undone: write the earlier kind again, or add a new command (COMMAND_SAME_KIND) (buf-plugin-treaty)\n" +
+		"acme/card/v1/card_service.proto:21:24:the correlation key of CardOrdered was card, and sagas that await its " +
+		"value are never woken: write `[(treaty.v1.correlation_key) = true]` there again, or add a new event " +
+		"(EVENT_SAME_KEY) (buf-plugin-treaty)\n"
+	if got := buf(t, workspace, "breaking", "--against", against); got != want {
+		t.Errorf("buf breaking printed\n%s\nwant\n%s", got, want)
+	}
+	if got := buf(t, against, "breaking", "--against", against); got != "" {
+		t.Errorf("buf breaking of the same contract printed\n%s", got)
+	}
+	if err := os.Remove(filepath.Join(workspace, "acme", "card", "v1", "card_service.proto")); err != nil {
+		t.Fatal(err)
+	}
+	if got := buf(t, workspace, "breaking", "--against", against); !strings.Contains(got, "COMMAND_NO_DELETE") ||
+		!strings.Contains(got, "COMPENSATION_NO_DELETE") || !strings.Contains(got, "EVENT_NO_DELETE") {
+		t.Errorf("buf breaking of a file that is gone printed\n%s", got)
+	}
+}
+
 // newWorkspace returns a new folder with Treaty's options and a configuration of buf.
 func newWorkspace(t *testing.T, config string) string {
 	t.Helper()

@@ -10,6 +10,8 @@
 // [Check] returns the violations of the contract rules in a set of files. Each [Violation] has the id of the broken
 // rule, its position in the .proto file, and a message that says what to write instead.
 //
+// [CheckChanges] compares contracts with an earlier version, and returns the changes that break open sagas.
+//
 // # Reading
 //
 // [CommandOf] and [SagaDefinitionOf] read one method, [EventTypeOf] one message. They fill in all defaults. [Load]

@@ -65,6 +65,31 @@ func documented(t *testing.T) string {
 	return out.String()
 }
 
+// The page has a row for each rule about changes.
+func TestReferenceHoldsTheRulesAboutChanges(t *testing.T) {
+	page, err := os.ReadFile(referencePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), changesHead)
+	if !found {
+		t.Fatalf("%s has no table with the head %q", referencePath, changesHead)
+	}
+	var rows strings.Builder
+	for _, rule := range contract.ChangeRules() {
+		fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", rule.ID, rule.Summary, rule.Doc)
+	}
+	table, after, _ := strings.Cut(rest, "\n\n")
+	if *update {
+		before, _, _ := strings.Cut(string(page), changesHead)
+		golden(t, referencePath, before+changesHead+rows.String()+"\n"+after)
+	} else if table+"\n" != rows.String() {
+		t.Errorf("%s has the rules\n%s\nwant\n%s", referencePath, table, rows.String())
+	}
+}
+
+const changesHead = "| rule | what it says | why |\n|---|---|---|\n"
+
 // wrapped breaks a paragraph into lines of at most 120 characters.
 func wrapped(text string) string {
 	const longest = 120
