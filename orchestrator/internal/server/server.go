@@ -90,6 +90,9 @@ type Config struct {
 	// Authorizer decides who may do what. Everybody may do everything without it.
 	Authorizer access.Authorizer
 
+	// Participants returns what is known of the participants. Optional.
+	Participants func() []*treatyv1.Participant
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -106,18 +109,19 @@ type Server struct {
 	treatyv1.UnimplementedSagaServiceServer
 	treatyv1.UnimplementedEventServiceServer
 
-	name        string
-	engine      Engine
-	store       Store
-	catalog     *contract.Catalog
-	definitions map[string]*definition
-	telemetry   *telemetry.Telemetry
-	logger      *slog.Logger
-	identities  map[string][]string
-	parents     []string
-	callers     *authn.Authenticator
-	authorizer  access.Authorizer
-	asks        map[string]rule // by the full name of the method, with the slash before it
+	name         string
+	engine       Engine
+	store        Store
+	catalog      *contract.Catalog
+	participants func() []*treatyv1.Participant
+	definitions  map[string]*definition
+	telemetry    *telemetry.Telemetry
+	logger       *slog.Logger
+	identities   map[string][]string
+	parents      []string
+	callers      *authn.Authenticator
+	authorizer   access.Authorizer
+	asks         map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -143,15 +147,16 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("setting up the API: %w", err)
 	}
 	s := &Server{
-		name:        config.Name,
-		engine:      config.Engine,
-		store:       config.Store,
-		catalog:     config.Catalog,
-		definitions: make(map[string]*definition),
-		telemetry:   config.Telemetry,
-		logger:      config.Logger,
-		identities:  config.Identities,
-		parents:     config.Parents,
+		name:         config.Name,
+		engine:       config.Engine,
+		store:        config.Store,
+		catalog:      config.Catalog,
+		participants: config.Participants,
+		definitions:  make(map[string]*definition),
+		telemetry:    config.Telemetry,
+		logger:       config.Logger,
+		identities:   config.Identities,
+		parents:      config.Parents,
 		callers: authn.New(authn.Params{
 			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
 		}),
