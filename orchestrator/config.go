@@ -144,7 +144,8 @@ func (c *fileConfig) participants(list *configfile.Value) {
 
 // participantKeys are the keys of a participant that is a mapping, with the flags that they set for its first service.
 var participantKeys = map[string]string{
-	"limit": "participant-limit", "answers": "answers", "commands": "commands", "identity": "participant-identity",
+	"limit": "participant-limit", "answers": "answers", "commands": "commands", "contracts": "contracts",
+	"identity": "participant-identity",
 }
 
 // participant sets one participant that is a mapping.
@@ -178,7 +179,7 @@ func (c *fileConfig) participant(v *configfile.Value) {
 			c.participantTLS(&e.Value, services[0])
 		case e.Key != "target" && e.Key != "services":
 			c.add(e.Errorf("unknown key %q of a participant: want target, services, limit, answers, commands, "+
-				"identity, broadcasts or tls", e.Key))
+				"contracts, identity, broadcasts or tls", e.Key))
 		}
 	}
 }
@@ -245,6 +246,8 @@ func repeatable(flag *pflag.Flag) bool {
 	switch flag.Value.(type) {
 	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *identityFlag, *limitFlag, *parentFlag,
 		*tokenFlag:
+	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *contractsFlag, *identityFlag, *limitFlag,
+		*parentFlag:
 		return true
 	default:
 		return false

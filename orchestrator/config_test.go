@@ -44,6 +44,7 @@ func TestConfigFile(t *testing.T) {
 		"--participant-limit=acme.customer.v1.CustomerService=200,50/s",
 		"--participant=acme.card.v1.CardService,acme.card.v1.TrackingService=card.acme.example:7104",
 		"--answers=acme.card.v1.CardService=proven", "--commands=acme.card.v1.CardService=unary",
+		"--contracts=acme.card.v1.CardService=strict",
 		"--participant-identity=acme.card.v1.CardService=spiffe://acme.example/card",
 		"--broadcast=acme.privacy.v1.UserDataService=acme.card.v1.CardService",
 		"--participant=acme.credit.v1.CreditService=127.0.0.1:7103",

@@ -42,6 +42,7 @@ type flags struct {
 	name           string
 	answers        answersFlag
 	commands       commandsFlag
+	contracts      contractsFlag
 	identities     identityFlag
 	parents        parentFlag
 	policy         string
@@ -95,6 +96,10 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.Var(&f.commands, "commands",
 		"how commands get to a participant, `SERVICE=KIND`: stream (in batches, if the participant serves it; the "+
 			"default) or unary (one call for each); repeat the flag for more participants")
+	set.Var(&f.contracts, "contracts",
+		"whether a participant's contracts are compared with the orchestrator's, `SERVICE=CHECK`: checked (commands "+
+			"whose contract has drifted wait; the default), strict (commands wait, too, if it can't be compared) or "+
+			"unchecked; repeat the flag for more participants")
 	set.Var(&f.identities, "participant-identity",
 		"who completes the commands that a participant has accepted, `SERVICE=IDENTITY`: a URI such as a SPIFFE id, "+
 			"or a DNS name, in the caller's certificate; requires --tls-client-ca; everybody by default; repeat the "+
@@ -346,6 +351,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 	}
 	for service, answers := range f.answers {
 		options = append(options, WithAnswers(service, answers))
+	}
+	for service, check := range f.contracts {
+		options = append(options, WithContracts(service, check))
 	}
 	for service, on := range f.commands {
 		options = append(options, streamed(service, on))

@@ -38,13 +38,14 @@ type settings struct {
 	eventIDs       time.Duration
 	turnLimit      time.Duration
 	name           string
-	answers        map[string]Answers   // by service
-	streamed       map[string]bool      // whether commands are sent on a stream or as unary calls, by service
-	identities     map[string][]string  // of participants' certificates, by service
-	parents        []string             // the identities of parents' orchestrators
-	tokens         access.TokenVerifier // nil: tokens count for nothing
-	authorizer     access.Authorizer    // nil: everybody may do everything
-	open           bool                 // beyond loopback, too
+	answers        map[string]Answers       // by service
+	contracts      map[string]ContractCheck // by service
+	streamed       map[string]bool          // whether commands are sent on a stream or as unary calls, by service
+	identities     map[string][]string      // of participants' certificates, by service
+	parents        []string                 // the identities of parents' orchestrators
+	tokens         access.TokenVerifier     // nil: tokens count for nothing
+	authorizer     access.Authorizer        // nil: everybody may do everything
+	open           bool                     // beyond loopback, too
 	starts         engine.StartLimits
 	policyFile     string // empty: there is no policy
 	token          tokenSettings

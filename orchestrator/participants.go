@@ -52,6 +52,9 @@ func (s *settings) connections(catalog *contract.Catalog) ([]dispatch.Participan
 	for service, answers := range s.answers {
 		errs = append(errs, declare(out, service, answers))
 	}
+	for service, check := range s.contracts {
+		errs = append(errs, checkContracts(out, service, check))
+	}
 	errs = append(errs, s.stream(out))
 	for service, limits := range s.participantLimits {
 		errs = append(errs, limit(out, service, limits))

@@ -85,7 +85,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{
 		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Self: r.self(),
-		Memory: memory,
+		Memory: memory, Expected: expected(o.catalog),
 	})
 	if err != nil {
 		return err
@@ -128,6 +128,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
+		Authorizer: o.settings.authorizer, Participants: r.dispatcher.Describe,
 	})
 	if err != nil {
 		return err

@@ -109,8 +109,9 @@ func TestManyDifferences(t *testing.T) {
 		t.Errorf("%d differences, want the limit of 50", len(found))
 	}
 	theirs = filesOf(t, drifttest.Case{
-		Name: "one breaks", From: "message ShipRequest {\n  string address = 1;\n  Old old = 2;\n}\nmessage Shipped { int64",
-		To: more + " string address = 1; Old old = 2; }\nmessage Shipped { sint64",
+		Name: "one breaks",
+		From: "message ShipRequest {\n  string address = 1;\n  Old old = 2;\n}\nmessage Shipped { int64",
+		To:   more + " string address = 1; Old old = 2; }\nmessage Shipped { sint64",
 	})
 	found := drift.Compare(ours[drifttest.Ship], theirs)
 	if len(found) != 50 || !slices.ContainsFunc(found, func(d drift.Difference) bool { return d.Breaking }) {

@@ -58,8 +58,8 @@ var rules = append(participantRules(), []rule{
 		why:  "participants and orchestrators share it, so it knows neither",
 		from: []string{"internal/incoming"},
 		allow: []string{
-			"gen/treaty/v1", "internal/wire", "google.golang.org/genproto/...", "google.golang.org/grpc/...",
-			"google.golang.org/protobuf/...",
+			"gen/treaty/v1", "internal/drift", "internal/wire", "google.golang.org/genproto/...",
+			"google.golang.org/grpc/...", "google.golang.org/protobuf/...",
 		},
 	},
 	{

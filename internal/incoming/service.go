@@ -1,10 +1,7 @@
 package incoming
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -16,11 +13,11 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/drift"
 	"github.com/treatyhq/treaty/internal/wire"
 )
 
@@ -344,8 +341,8 @@ func build() string {
 	return info.Main.Path + " " + info.Main.Version
 }
 
-// ContractsDigest returns the SHA-256 of the descriptors of services, in hex. It is empty if one of them isn't linked
-// into the program.
+// ContractsDigest returns the digest of the descriptors of services, as drift.Digest does. It is empty if one of them
+// isn't linked into the program.
 func ContractsDigest(services []string) string {
 	var files []protoreflect.FileDescriptor
 	for _, service := range services {
@@ -355,15 +352,5 @@ func ContractsDigest(services []string) string {
 		}
 		files = append(files, found.ParentFile())
 	}
-	slices.SortFunc(files, func(a, b protoreflect.FileDescriptor) int { return cmp.Compare(a.Path(), b.Path()) })
-	files = slices.CompactFunc(files, func(a, b protoreflect.FileDescriptor) bool { return a.Path() == b.Path() })
-	hash := sha256.New()
-	for _, file := range files {
-		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(protodesc.ToFileDescriptorProto(file))
-		if err != nil {
-			return ""
-		}
-		hash.Write(data)
-	}
-	return hex.EncodeToString(hash.Sum(nil))
+	return drift.Digest(files...)
 }

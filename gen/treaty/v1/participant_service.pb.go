@@ -244,7 +244,10 @@ type DescribeResponse struct {
 	Features []ParticipantFeature `protobuf:"varint,2,rep,packed,name=features,proto3,enum=treaty.v1.ParticipantFeature" json:"features,omitempty"`
 	// The participant's version, for people.
 	Build string `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
-	// The SHA-256 of the descriptors of the services served, in hex. Empty if the participant doesn't know them.
+	// The SHA-256 of the descriptors of the services served, in hex: of the files that define them and of all files that
+	// those import, directly or not, except those below google/protobuf, each as a serialized FileDescriptorProto, in the
+	// order of their paths. It is compared only with digests of the same participant, to notice that its contracts have
+	// changed. Empty if the participant doesn't know them.
 	ContractsDigest string `protobuf:"bytes,4,opt,name=contracts_digest,json=contractsDigest,proto3" json:"contracts_digest,omitempty"`
 	// The full names of the services served here, sorted.
 	Services []string `protobuf:"bytes,5,rep,name=services,proto3" json:"services,omitempty"`

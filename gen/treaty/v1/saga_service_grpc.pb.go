@@ -19,19 +19,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SagaService_CreateSaga_FullMethodName      = "/treaty.v1.SagaService/CreateSaga"
-	SagaService_GetSaga_FullMethodName         = "/treaty.v1.SagaService/GetSaga"
-	SagaService_ListSagas_FullMethodName       = "/treaty.v1.SagaService/ListSagas"
-	SagaService_WaitSaga_FullMethodName        = "/treaty.v1.SagaService/WaitSaga"
-	SagaService_WatchSaga_FullMethodName       = "/treaty.v1.SagaService/WatchSaga"
-	SagaService_CancelSaga_FullMethodName      = "/treaty.v1.SagaService/CancelSaga"
-	SagaService_ResumeSaga_FullMethodName      = "/treaty.v1.SagaService/ResumeSaga"
-	SagaService_PurgeSaga_FullMethodName       = "/treaty.v1.SagaService/PurgeSaga"
-	SagaService_ListSagaRecords_FullMethodName = "/treaty.v1.SagaService/ListSagaRecords"
-	SagaService_ListLostSagas_FullMethodName   = "/treaty.v1.SagaService/ListLostSagas"
-	SagaService_DeleteLostSaga_FullMethodName  = "/treaty.v1.SagaService/DeleteLostSaga"
-	SagaService_CompleteStep_FullMethodName    = "/treaty.v1.SagaService/CompleteStep"
-	SagaService_HeartbeatStep_FullMethodName   = "/treaty.v1.SagaService/HeartbeatStep"
+	SagaService_CreateSaga_FullMethodName       = "/treaty.v1.SagaService/CreateSaga"
+	SagaService_GetSaga_FullMethodName          = "/treaty.v1.SagaService/GetSaga"
+	SagaService_ListSagas_FullMethodName        = "/treaty.v1.SagaService/ListSagas"
+	SagaService_WaitSaga_FullMethodName         = "/treaty.v1.SagaService/WaitSaga"
+	SagaService_WatchSaga_FullMethodName        = "/treaty.v1.SagaService/WatchSaga"
+	SagaService_CancelSaga_FullMethodName       = "/treaty.v1.SagaService/CancelSaga"
+	SagaService_ResumeSaga_FullMethodName       = "/treaty.v1.SagaService/ResumeSaga"
+	SagaService_PurgeSaga_FullMethodName        = "/treaty.v1.SagaService/PurgeSaga"
+	SagaService_ListSagaRecords_FullMethodName  = "/treaty.v1.SagaService/ListSagaRecords"
+	SagaService_ListLostSagas_FullMethodName    = "/treaty.v1.SagaService/ListLostSagas"
+	SagaService_DeleteLostSaga_FullMethodName   = "/treaty.v1.SagaService/DeleteLostSaga"
+	SagaService_ListParticipants_FullMethodName = "/treaty.v1.SagaService/ListParticipants"
+	SagaService_CompleteStep_FullMethodName     = "/treaty.v1.SagaService/CompleteStep"
+	SagaService_HeartbeatStep_FullMethodName    = "/treaty.v1.SagaService/HeartbeatStep"
 )
 
 // SagaServiceClient is the client API for SagaService service.
@@ -83,6 +84,9 @@ type SagaServiceClient interface {
 	// Removes a saga from the lost sagas, once an operator has dealt with its effects. A parent saga's compensation of it
 	// succeeds from then on. NOT_FOUND if it isn't lost.
 	DeleteLostSaga(ctx context.Context, in *DeleteLostSagaRequest, opts ...grpc.CallOption) (*DeleteLostSagaResponse, error)
+	// Lists the participants that the orchestrator is configured with: whether they can be reached, whether their
+	// contracts agree with the orchestrator's, and which commands aren't sent for that.
+	ListParticipants(ctx context.Context, in *ListParticipantsRequest, opts ...grpc.CallOption) (*ListParticipantsResponse, error)
 	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
 	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
 	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
@@ -222,6 +226,16 @@ func (c *sagaServiceClient) DeleteLostSaga(ctx context.Context, in *DeleteLostSa
 	return out, nil
 }
 
+func (c *sagaServiceClient) ListParticipants(ctx context.Context, in *ListParticipantsRequest, opts ...grpc.CallOption) (*ListParticipantsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListParticipantsResponse)
+	err := c.cc.Invoke(ctx, SagaService_ListParticipants_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sagaServiceClient) CompleteStep(ctx context.Context, in *CompleteStepRequest, opts ...grpc.CallOption) (*CompleteStepResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CompleteStepResponse)
@@ -291,6 +305,9 @@ type SagaServiceServer interface {
 	// Removes a saga from the lost sagas, once an operator has dealt with its effects. A parent saga's compensation of it
 	// succeeds from then on. NOT_FOUND if it isn't lost.
 	DeleteLostSaga(context.Context, *DeleteLostSagaRequest) (*DeleteLostSagaResponse, error)
+	// Lists the participants that the orchestrator is configured with: whether they can be reached, whether their
+	// contracts agree with the orchestrator's, and which commands aren't sent for that.
+	ListParticipants(context.Context, *ListParticipantsRequest) (*ListParticipantsResponse, error)
 	// Completes a command that its participant accepted earlier, with a reply or a refusal. Repeating the same completion
 	// has no effect. NOT_FOUND if the saga has no such step, or the step isn't being compensated. FAILED_PRECONDITION if
 	// the step ended in another way, e.g. because complete_within passed. The participant should then stop; if a
@@ -343,6 +360,9 @@ func (UnimplementedSagaServiceServer) ListLostSagas(context.Context, *ListLostSa
 }
 func (UnimplementedSagaServiceServer) DeleteLostSaga(context.Context, *DeleteLostSagaRequest) (*DeleteLostSagaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteLostSaga not implemented")
+}
+func (UnimplementedSagaServiceServer) ListParticipants(context.Context, *ListParticipantsRequest) (*ListParticipantsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListParticipants not implemented")
 }
 func (UnimplementedSagaServiceServer) CompleteStep(context.Context, *CompleteStepRequest) (*CompleteStepResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompleteStep not implemented")
@@ -562,6 +582,24 @@ func _SagaService_DeleteLostSaga_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SagaService_ListParticipants_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListParticipantsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SagaServiceServer).ListParticipants(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SagaService_ListParticipants_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SagaServiceServer).ListParticipants(ctx, req.(*ListParticipantsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SagaService_CompleteStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CompleteStepRequest)
 	if err := dec(in); err != nil {
@@ -644,6 +682,10 @@ var SagaService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteLostSaga",
 			Handler:    _SagaService_DeleteLostSaga_Handler,
+		},
+		{
+			MethodName: "ListParticipants",
+			Handler:    _SagaService_ListParticipants_Handler,
 		},
 		{
 			MethodName: "CompleteStep",

@@ -65,6 +65,7 @@ type Method struct {
 
 	// The lock of the controller guards what follows.
 
+	parked  bool
 	limit   limit
 	learned int     // the number of calls that were learned from, up to firstCalls
 	average float64 // of how many nanoseconds recent calls took
@@ -88,7 +89,22 @@ func (c *Controller) NewHeldMethod() *Method {
 	return m
 }
 
-func (m *Method) hasRoom() bool { return m.limit.hasRoom() }
+func (m *Method) hasRoom() bool { return !m.parked && m.limit.hasRoom() }
+
+// Park holds back the commands of a method until Resume. It doesn't matter how often it is called.
+func (c *Controller) Park(m *Method) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m.parked = true
+}
+
+// Resume lets the commands of a method go again, within the limits.
+func (c *Controller) Resume(m *Method) {
+	c.mu.Lock()
+	m.parked = false
+	c.mu.Unlock()
+	c.grant()
+}
 
 // allowed returns how long a call should take at most.
 func (m *Method) allowed() time.Duration {
@@ -134,9 +150,12 @@ type Wait struct {
 	// Cancel makes the command wait no longer. If it has its slot already, granted was called or will be.
 	Cancel func()
 
-	// Held returns whether the participant can't be called at all now, so that it isn't the other commands that the
-	// command waits for.
+	// Held returns whether the participant, or the method, can't be called at all now, so that it isn't the other
+	// commands that the command waits for.
 	Held func() bool
+
+	// Why returns why the method is parked, or "" if it isn't. Who parks methods sets it; it may be nil.
+	Why func() string
 
 	// Long says that it will probably wait long.
 	Long bool
@@ -154,13 +173,13 @@ func (c *Controller) Admit(m *Method, claim Claim, granted func(*Slot)) (*Slot, 
 	w := c.queue.add(m, claim, granted)
 	all := c.grantAll()
 	own := all.remove(w)
-	long := c.held || float64(c.queue.len) > longQueue*c.limit.value
+	long := c.held || m.parked || float64(c.queue.len) > longQueue*c.limit.value
 	c.mu.Unlock()
 	all.call()
 	if own != nil {
 		return own, nil
 	}
-	return nil, &Wait{Cancel: func() { c.cancel(w) }, Held: c.isHeld, Long: long}
+	return nil, &Wait{Cancel: func() { c.cancel(w) }, Held: func() bool { return c.isHeld(m) }, Long: long}
 }
 
 // cancel removes a waiter from the queue.
@@ -171,11 +190,11 @@ func (c *Controller) cancel(w *waiter) {
 	c.waiting.Store(int64(c.queue.len))
 }
 
-// isHeld returns whether the participant can't be called now.
-func (c *Controller) isHeld() bool {
+// isHeld returns whether the participant, or a method of it, can't be called now.
+func (c *Controller) isHeld(m *Method) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.held
+	return c.held || m.parked
 }
 
 // mayGrant returns whether an attempt of a method may begin now. If only time or the participant stands in the way, it

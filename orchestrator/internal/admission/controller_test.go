@@ -373,3 +373,26 @@ func TestHeldCalls(t *testing.T) {
 		}
 	})
 }
+
+// The commands of a parked method wait, and no others. Nobody takes them for a sign of overload.
+func TestPark(t *testing.T) {
+	controller := admission.New(admission.Params{Ceiling: 8})
+	parked, other := controller.NewMethod(time.Second), controller.NewMethod(time.Second)
+	controller.Park(parked)
+	granted := make(chan *admission.Slot, 1)
+	claim := admission.Claim{Class: admission.First, Definition: "a"}
+	slot, wait := controller.Admit(parked, claim, func(slot *admission.Slot) { granted <- slot })
+	if slot != nil || !wait.Held() || !wait.Long {
+		t.Fatalf("a parked method got the slot %v and the wait %+v", slot, wait)
+	}
+	if _, waits := controller.FirstWaitsSince("a"); waits {
+		t.Error("a command of a parked method counts as one that waits for others")
+	}
+	if slot, _ := controller.Admit(other, claim, nil); slot == nil {
+		t.Error("another method waits")
+	}
+	controller.Resume(parked)
+	if slot := <-granted; slot == nil || wait.Held() {
+		t.Errorf("after it was resumed: slot %v, held %t", slot, wait.Held())
+	}
+}

@@ -128,7 +128,7 @@ func (q *queue) next(hasRoom func(*Method) bool) *waiter {
 // none.
 func (q *queue) waitsSince(class Class, definition string) (since time.Time, waits bool) {
 	for _, g := range q.turns[class].groups {
-		if g.key.definition == definition && (!waits || g.waiters[0].since.Before(since)) {
+		if g.key.definition == definition && !g.key.method.parked && (!waits || g.waiters[0].since.Before(since)) {
 			since, waits = g.waiters[0].since, true
 		}
 	}

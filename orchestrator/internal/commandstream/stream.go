@@ -88,7 +88,8 @@ type Stream struct {
 	cancel   context.CancelFunc
 	received func()
 	window   int
-	maxBytes int // of a message with one command
+	maxBytes int    // of a message with one command
+	digest   string // of the participant's contracts
 
 	// draining is closed when no more commands are taken.
 	draining chan struct{}
@@ -172,7 +173,7 @@ func Open(ctx, lasting context.Context, conn grpc.ClientConnInterface, params Pa
 	}
 	s := &Stream{
 		stream: stream, cancel: cancel, received: params.Received,
-		window: int(first.GetWindow()), maxBytes: int(first.GetMaxMessageBytes()),
+		window: int(first.GetWindow()), maxBytes: int(first.GetMaxMessageBytes()), digest: first.GetContractsDigest(),
 		draining: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1),
 		waiting: make(map[uint64]*call),
 	}
@@ -313,6 +314,9 @@ func (s *Stream) takeUnsent() (unsent []*call) {
 	s.queued = nil
 	return unsent
 }
+
+// ContractsDigest returns the digest of the contracts of the participant at the other end, or empty if it didn't say.
+func (s *Stream) ContractsDigest() string { return s.digest }
 
 // Draining returns a channel that is closed when the stream takes no more commands: Drain was called, the participant
 // wants the stream to end, or it has ended. In the last case, the channel of Ended is closed before.

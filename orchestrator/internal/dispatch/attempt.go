@@ -45,6 +45,9 @@ func (d *Dispatcher) Attempt(ctx context.Context, call *engine.Attempt) engine.A
 	}
 	defer d.calls.Leave()
 	m := r.participant.method(call.Call)
+	if reason := m.parked.Load(); reason != nil {
+		return m.waits(*reason)
+	}
 	trial, ok := m.enter()
 	if !ok {
 		return m.held()

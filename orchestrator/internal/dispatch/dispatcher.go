@@ -35,6 +35,9 @@ type Config struct {
 	// Participants are the participants to call. No service may be listed twice, except in their Broadcasts.
 	Participants []Participant
 
+	// Expected are the commands that sagas may send. The contracts of the participants are compared with them.
+	Expected []Expected
+
 	// Telemetry records spans and metrics. Nil records none.
 	Telemetry *telemetry.Telemetry
 
@@ -71,6 +74,7 @@ type Config struct {
 	absentAfter   time.Duration
 	pace          pace
 	troubledAfter time.Duration
+	driftedAfter  time.Duration
 }
 
 // Dispatcher calls participants. All methods may be called concurrently.
@@ -180,13 +184,14 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 	if config.Self != nil && !p.Unary {
 		l.streams = newStreams(p, config.Self, d.maxMessageBytes, d.logger)
 	}
+	l.contracts = newContracts(p, config.Expected, d.logger)
 	conn, err := dial(p, l, d.maxMessageBytes, config.DialOptions)
 	if err != nil {
 		return err
 	}
 	added := &participant{
 		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
-		conn: conn, streams: l.streams, silentAfter: config.SilentAfter,
+		conn: conn, streams: l.streams, contracts: l.contracts, silentAfter: config.SilentAfter,
 	}
 	added.admission = admission.New(admission.Params{
 		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,
@@ -203,6 +208,11 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		logger:     d.logger,
 		rand:       d.rand,
 	})
+	if l.contracts != nil {
+		l.contracts.park = added.park
+		l.contracts.driftedAfter = cmp.Or(config.driftedAfter, driftedInterval)
+		conn.Connect() // commands wait until its contracts were compared
+	}
 	d.participants = append(d.participants, added)
 	for _, service := range p.Services {
 		d.services[service] = added
@@ -214,9 +224,9 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 }
 
 // Admit implements engine.Dispatcher. A command waits while the breaker of its participant is open, while the
-// participant hasn't been asked yet what it is, and while it has as many commands as it can answer in time. Commands of
-// a method that doesn't answer, while others do, don't wait, so that their clocks go on: Attempt sends one at a time.
-// No command that waits is admitted after Close.
+// participant hasn't been asked yet what it is, while it has another contract of the method, and while it has as many
+// commands as it can answer in time. Commands of a method that doesn't answer, while others do, don't wait, so that
+// their clocks go on: Attempt sends one at a time. No command that waits is admitted after Close.
 func (d *Dispatcher) Admit(
 	to engine.Destination, call *contract.CallConfig, claim admission.Claim, granted func(*admission.Slot),
 ) (*admission.Slot, *admission.Wait) {
@@ -226,10 +236,14 @@ func (d *Dispatcher) Admit(
 	}
 	p := r.participant
 	m := p.method(call)
-	if m.limited.Load() && p.greeting.open.Load() && p.breaker.current().is(closed) {
+	if m.limited.Load() && m.parked.Load() == nil && p.greeting.open.Load() && p.breaker.current().is(closed) {
 		return nil, nil // Attempt sends one at a time, and the others' clocks go on
 	}
-	return p.admission.Admit(m.limits, claim, granted)
+	slot, wait := p.admission.Admit(m.limits, claim, granted)
+	if wait != nil {
+		wait.Why = m.why
+	}
+	return slot, wait
 }
 
 // loads returns what the participants have to do.
@@ -239,6 +253,7 @@ func (d *Dispatcher) loads() []telemetry.Load {
 		state := p.admission.State()
 		loads = append(loads, telemetry.Load{
 			Target: p.target, Limit: state.Limit, InFlight: state.InFlight, Waiting: state.Waiting,
+			ParkedMethods: p.contracts.parkedMethods(),
 		})
 	}
 	return loads

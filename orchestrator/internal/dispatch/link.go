@@ -28,6 +28,9 @@ type link struct {
 	// streams are the streams of commands, or nil if commands are only sent as unary calls.
 	streams *streams
 
+	// contracts checks the participant's contracts, or is nil if nothing does.
+	contracts *contracts
+
 	starved nowAndThen
 }
 

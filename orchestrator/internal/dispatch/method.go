@@ -27,7 +27,24 @@ type method struct {
 	// unaryOn is the stream on which the participant said that it doesn't serve the method there.
 	unaryOn atomic.Pointer[commandstream.Stream]
 
+	// parked is why no command is sent: the participant has another contract. It is nil otherwise.
+	parked atomic.Pointer[string]
+
 	troubles troubles
+}
+
+// why returns why the method is parked, or "" if it isn't.
+func (m *method) why() string {
+	if reason := m.parked.Load(); reason != nil {
+		return *reason
+	}
+	return ""
+}
+
+// waits is the answer to a command that isn't sent, since the method was parked after it was admitted.
+func (m *method) waits(reason string) engine.Answer {
+	return notSent(treatyv1.Outcome_OUTCOME_UNKNOWN, status.Newf(codes.Unavailable,
+		"dispatch: command not sent: the contract of %s has drifted: %s", m.name, reason))
 }
 
 // enter returns whether a call may be made. trial says that it is the only one at a time; then the caller calls leave
@@ -61,6 +78,10 @@ func (p *participant) method(call *contract.CallConfig) *method {
 	} else {
 		added.limits = p.admission.NewMethod(call.Timeout)
 	}
-	m, _ := p.methods.LoadOrStore(call.Method, added)
-	return m.(*method) //nolint:forcetypeassert // The map has no other values.
+	stored, before := p.methods.LoadOrStore(call.Method, added)
+	m := stored.(*method) //nolint:forcetypeassert // The map has no other values.
+	if !before {
+		p.contracts.adopt(func(reason string) { p.parkMethod(m, reason) }, m.name)
+	}
+	return m
 }

@@ -54,6 +54,9 @@ type Participant struct {
 	// Unary says that commands are only sent as unary calls, not on a stream, even if the participant serves one.
 	Unary bool
 
+	// Contracts says what is done about its contracts. Default ContractsChecked.
+	Contracts ContractCheck
+
 	// DialOptions are added to those of its connection. They can't change what the dispatcher sets itself.
 	DialOptions []grpc.DialOption
 }
@@ -81,6 +84,8 @@ type participant struct {
 	breaker *breaker
 	streams *streams // nil if commands are only sent as unary calls
 
+	contracts *contracts // nil if they aren't checked
+
 	admission *admission.Controller
 
 	// silence is about the calls of all methods, and methods maps the name of each one that was called to its *method.
@@ -95,8 +100,31 @@ func (p *participant) hold(wake func()) bool {
 	if _, waiting := p.greeting.wait(wake); waiting {
 		return true
 	}
+	if p.contracts.wait(wake) {
+		return true
+	}
 	_, waiting := p.breaker.wait(wake)
 	return waiting
+}
+
+// park parks the methods that have a reason, and resumes all others.
+func (p *participant) park(reasons map[string]string) {
+	p.methods.Range(func(_, value any) bool {
+		m := value.(*method) //nolint:forcetypeassert // The map has no other values.
+		p.parkMethod(m, reasons[m.name])
+		return true
+	})
+}
+
+// parkMethod parks a method, or resumes it if there is no reason.
+func (p *participant) parkMethod(m *method, reason string) {
+	switch {
+	case reason != "":
+		m.parked.Store(&reason)
+		p.admission.Park(m.limits)
+	case m.parked.Swap(nil) != nil:
+		p.admission.Resume(m.limits)
+	}
 }
 
 const (

@@ -65,6 +65,8 @@ type policy struct {
 	closed   bool
 	replaced time.Time // when the connections were last to be replaced
 
+	published balancer.State // what gRPC was told last, before it was wrapped
+
 	// current are the connections in use, and next those that are opened beside them, or nil.
 	current, next *pool
 }
@@ -86,6 +88,7 @@ func (p *policy) newPool() *pool {
 // NewSubConn implements balancer.ClientConn.
 func (s *pool) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	c := &subConn{policy: s.policy}
+	c.contracts = s.policy.contracts()
 	c.done = c.callEnded
 	listener := options.StateListener
 	options.StateListener = func(state balancer.SubConnState) {
@@ -136,6 +139,7 @@ func (s *pool) UpdateState(state balancer.State) {
 // publish tells gRPC of the current pool's state. The caller holds the lock.
 func (p *policy) publish(state balancer.State) {
 	p.link.ready.Store(state.ConnectivityState == connectivity.Ready)
+	p.published = state
 	ready := 0
 	for _, child := range endpointsharding.ChildStatesFromPicker(state.Picker) {
 		if child.State.ConnectivityState == connectivity.Ready {
@@ -145,6 +149,15 @@ func (p *policy) publish(state balancer.State) {
 	p.cc.UpdateState(balancer.State{
 		ConnectivityState: state.ConnectivityState, Picker: &picker{Picker: state.Picker, ready: ready},
 	})
+}
+
+// refresh makes calls that wait for an address try again.
+func (p *policy) refresh() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed && p.published.Picker != nil {
+		p.publish(p.published)
+	}
 }
 
 // drain closes the connections of a pool when their calls have ended.
@@ -235,6 +248,13 @@ func (p *policy) streams() *streams {
 	return p.link.streams
 }
 
+// contracts returns what checks the participant's contracts, or nil if nothing does.
+func (p *policy) contracts() *contracts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.link.contracts
+}
+
 // run runs f on a goroutine of the policy, unless the policy is closed.
 func (p *policy) run(f func()) {
 	p.mu.Lock()
@@ -290,16 +310,26 @@ type picker struct {
 // errNotServing is why a command isn't sent.
 var errNotServing = errors.New("every address of the participant says NOT_SERVING")
 
+// errOtherContract is why a command isn't sent, if its method wasn't parked in time.
+var errOtherContract = errors.New("every address of the participant has another contract of the method")
+
 // Pick implements balancer.Picker. It prefers connections that answer, and takes another one if there is none. Commands
-// don't go to addresses that say NOT_SERVING, but questions about the participant itself do.
+// don't go to addresses that say NOT_SERVING or that have another contract, but questions about the participant itself
+// do. Commands wait for an address whose contracts are just being compared.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	var silent, notServing *subConn
+	var unchecked, blocked bool
+	command := isCommand(info.FullMethodName)
 	for range max(p.ready, 1) {
 		result, err := p.Picker.Pick(info)
 		c, ok := result.SubConn.(*subConn)
 		switch {
 		case err != nil || !ok:
 			return result, err
+		case command && c.unchecked():
+			unchecked = true
+		case command && c.blocks(info.FullMethodName):
+			blocked = true
 		case c.notServing.Load():
 			notServing = c
 		case c.silent.Load():
@@ -311,10 +341,14 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	switch {
 	case silent != nil:
 		return silent.picked(), nil
-	case isCommand(info.FullMethodName):
-		return balancer.PickResult{}, errNotServing
-	default:
+	case !command:
 		return notServing.picked(), nil
+	case unchecked:
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	case blocked && notServing == nil:
+		return balancer.PickResult{}, errOtherContract
+	default:
+		return balancer.PickResult{}, errNotServing
 	}
 }
 

@@ -74,6 +74,19 @@ func (s *streams) want() {
 	}
 }
 
+// wants returns whether the participant has said that it serves streams.
+func (s *streams) wants() bool {
+	if s == nil {
+		return false
+	}
+	select {
+	case <-s.wanted:
+		return true
+	default:
+		return false
+	}
+}
+
 // add adds a working connection.
 func (s *streams) add(c *subConn) {
 	s.mu.Lock()
@@ -90,9 +103,10 @@ func (s *streams) remove(c *subConn) {
 	s.conns.Store(&next)
 }
 
-// pick returns the next address that takes commands, with its stream. It returns nil if one of the addresses has no
-// stream. Addresses that say NOT_SERVING, or don't answer at all, are left out.
-func (s *streams) pick() (*subConn, *commandstream.Stream) {
+// pick returns the next address that takes commands of a method, with its stream. It returns nil if one of the
+// addresses has no stream. Addresses that say NOT_SERVING, that don't answer at all, or that have another contract of
+// the method, are left out.
+func (s *streams) pick(method string) (*subConn, *commandstream.Stream) {
 	if s == nil {
 		return nil, nil
 	}
@@ -102,11 +116,11 @@ func (s *streams) pick() (*subConn, *commandstream.Stream) {
 	first := s.next.Add(1)
 	for i := range uint64(len(conns)) {
 		c := conns[(first+i)%uint64(len(conns))]
-		if c.notServing.Load() || c.silent.Load() {
+		if c.notServing.Load() || c.silent.Load() || c.blocks(method) {
 			continue
 		}
 		open := c.stream.Load()
-		if open == nil {
+		if open == nil || c.unchecked() {
 			return nil, nil
 		}
 		if picked == nil {
@@ -117,8 +131,8 @@ func (s *streams) pick() (*subConn, *commandstream.Stream) {
 }
 
 // keepStream keeps a stream open until the connection is gone, or takes no more calls. Then the stream ends once its
-// commands were answered.
-func (c *subConn) keepStream(ctx context.Context, s *streams) {
+// commands were answered. It calls tried when it has tried to open one.
+func (c *subConn) keepStream(ctx context.Context, s *streams, tried func()) {
 	select {
 	case <-s.wanted:
 	case <-ctx.Done():
@@ -127,7 +141,8 @@ func (c *subConn) keepStream(ctx context.Context, s *streams) {
 	delay := initialStreamDelay
 	for {
 		began := time.Now()
-		err := c.streamOnce(ctx, s)
+		err := c.streamOnce(ctx, s, tried)
+		tried()
 		if ctx.Err() != nil {
 			return
 		}
@@ -152,7 +167,7 @@ func (c *subConn) keepStream(ctx context.Context, s *streams) {
 }
 
 // streamOnce opens a stream and returns when it takes no more commands.
-func (c *subConn) streamOnce(ctx context.Context, s *streams) error {
+func (c *subConn) streamOnce(ctx context.Context, s *streams, tried func()) error {
 	return c.withConn(func(conn grpc.ClientConnInterface) error {
 		opening, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
@@ -168,6 +183,8 @@ func (c *subConn) streamOnce(ctx context.Context, s *streams) error {
 		if err != nil {
 			return err
 		}
+		c.greeted(ctx, conn, stream.ContractsDigest())
+		tried()
 		c.stream.Store(stream)
 		defer c.stream.CompareAndSwap(stream, nil)
 		select {
@@ -197,7 +214,7 @@ func (c *subConn) heard() {
 func (p *participant) stream(
 	ctx context.Context, m *method, call *engine.Attempt, x *exchange, span telemetry.AttemptSpan,
 ) (sent bool, err error) {
-	c, stream := p.streams.pick()
+	c, stream := p.streams.pick(call.Call.Method)
 	if stream == nil || m.unaryOn.Load() == stream || call.Epoch != p.streams.self.Epoch {
 		return false, nil
 	}

@@ -30,6 +30,7 @@ type streamer struct {
 
 	handle   handler
 	window   int32
+	digest   string          // of its contracts
 	refuse   error           // every stream ends with it
 	ending   <-chan struct{} // is closed when the participant wants its streams to end
 	cut      <-chan error    // with which it ends a stream at once; io.EOF: without an error
@@ -79,7 +80,9 @@ func (s *streamer) StreamCommands(
 		_ = stream.Send(response)
 	}
 	send(&treatyv1.StreamCommandsResponse{
-		Greeting: &treatyv1.ParticipantGreeting{Window: s.window, MaxMessageBytes: 1 << 20},
+		Greeting: &treatyv1.ParticipantGreeting{
+			Window: s.window, MaxMessageBytes: 1 << 20, ContractsDigest: s.digest,
+		},
 	})
 	done := make(chan struct{})
 	defer close(done)

@@ -43,6 +43,8 @@ type subConn struct {
 	// stream is the stream of commands on the connection, while it takes commands.
 	stream atomic.Pointer[commandstream.Stream]
 
+	addressContracts
+
 	mu sync.Mutex
 
 	// ctx ends with the connection. It is nil while there is none.
@@ -62,6 +64,7 @@ func (c *subConn) changed(state connectivity.State) {
 	streams := c.policy.streams()
 	if c.cancel != nil {
 		c.cancel()
+		c.loseContracts(c.ctx)
 		c.ctx, c.cancel = nil, nil
 		if streams != nil {
 			streams.remove(c)
@@ -73,9 +76,18 @@ func (c *subConn) changed(state connectivity.State) {
 		ctx, cancel := context.WithCancel(c.policy.ctx)
 		c.ctx, c.cancel = ctx, cancel
 		c.policy.run(func() { c.watch(ctx) })
+		tried := make(chan struct{})
 		if streams != nil {
 			streams.add(c)
-			c.policy.run(func() { c.keepStream(ctx, streams) })
+			c.policy.run(func() { c.keepStream(ctx, streams, sync.OnceFunc(func() { close(tried) })) })
+		}
+		if c.contracts != nil {
+			c.policy.run(func() {
+				if streams.wants() {
+					await(ctx, tried)
+				}
+				c.checkContracts(ctx)
+			})
 		}
 	}
 }

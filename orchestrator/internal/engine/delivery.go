@@ -44,8 +44,9 @@ type delivery struct {
 	accepted   bool // waiting for the completion by its participant
 	promised   bool // the participant has accepted it at least once
 	nextTime   time.Time
-	stopWait   func()      // cancels what it waits for
-	isDown     func() bool // returns whether the participant can't be called; nil unless it is queued
+	stopWait   func()        // cancels what it waits for
+	isDown     func() bool   // returns whether the participant can't be called; nil unless it is queued
+	whyParked  func() string // returns why the method can't be called although the participant may be up; may be nil
 	startTime  time.Time
 	pauseStart time.Time     // when it was queued or accepted
 	paused     time.Duration // altogether; this time doesn't count against the command's retry policy

@@ -182,6 +182,9 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 		if d.queued {
 			down := d.isDown()
 			step.Attempts.Parked, step.Attempts.Queued = down, !down
+			if down && d.whyParked != nil {
+				step.Attempts.ParkedReason = d.whyParked()
+			}
 		}
 		// An answer that the store was replaced says nothing about the command.
 		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED && d.last.Halt != HaltReplaced {

@@ -43,6 +43,7 @@ func (s *Server) rules() map[string]rule {
 		treatyv1.SagaService_ResumeSaga_FullMethodName:         about(access.Resume),
 		treatyv1.SagaService_PurgeSaga_FullMethodName:          about(access.Administer),
 		treatyv1.SagaService_ListLostSagas_FullMethodName:      about(access.Read),
+		treatyv1.SagaService_ListParticipants_FullMethodName:   about(access.Read),
 		treatyv1.SagaService_DeleteLostSaga_FullMethodName:     about(access.Administer),
 		treatyv1.SagaService_CompleteStep_FullMethodName:       inHandler,
 		treatyv1.SagaService_HeartbeatStep_FullMethodName:      inHandler,

@@ -93,6 +93,8 @@ type Config struct {
 	// Exposed says that other machines can reach the API. Then nobody completes the steps of a participant without
 	// identities, and nobody is believed as a parent's orchestrator without Parents, unless an Authorizer decides.
 	Exposed bool
+	// Participants returns what is known of the participants. Optional.
+	Participants func() []*treatyv1.Participant
 
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
@@ -123,6 +125,19 @@ type Server struct {
 	authorizer  access.Authorizer
 	strict      bool            // exposed, and without an authorizer
 	asks        map[string]rule // by the full name of the method, with the slash before it
+	name         string
+	engine       Engine
+	store        Store
+	catalog      *contract.Catalog
+	participants func() []*treatyv1.Participant
+	definitions  map[string]*definition
+	telemetry    *telemetry.Telemetry
+	logger       *slog.Logger
+	identities   map[string][]string
+	parents      []string
+	callers      *authn.Authenticator
+	authorizer   access.Authorizer
+	asks         map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -148,15 +163,16 @@ func New(config Config) (*Server, error) {
 		return nil, fmt.Errorf("setting up the API: %w", err)
 	}
 	s := &Server{
-		name:        config.Name,
-		engine:      config.Engine,
-		store:       config.Store,
-		catalog:     config.Catalog,
-		definitions: make(map[string]*definition),
-		telemetry:   config.Telemetry,
-		logger:      config.Logger,
-		identities:  config.Identities,
-		parents:     config.Parents,
+		name:         config.Name,
+		engine:       config.Engine,
+		store:        config.Store,
+		catalog:      config.Catalog,
+		participants: config.Participants,
+		definitions:  make(map[string]*definition),
+		telemetry:    config.Telemetry,
+		logger:       config.Logger,
+		identities:   config.Identities,
+		parents:      config.Parents,
 		callers: authn.New(authn.Params{
 			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
 		}),

@@ -247,6 +247,9 @@ type Load struct {
 
 	// Waiting is how many commands wait for their turn.
 	Waiting int
+
+	// ParkedMethods is how many methods aren't called because their contract has drifted.
+	ParkedMethods int
 }
 
 // ObserveLoads sets the function that returns what participants have to do. It is called whenever metrics are read, and
@@ -255,13 +258,15 @@ func (t *Telemetry) ObserveLoads(loads func() []Load) error {
 	if !t.Metering() {
 		return nil
 	}
-	var errs [4]error
+	var errs [5]error
 	limit := t.metrics.gauge(&errs[0], "{command}", metricParticipantLimit,
 		"Commands that may be in flight to a participant.")
 	inFlight := t.metrics.gauge(&errs[1], "{command}", metricParticipantInFlight,
 		"Commands in flight to a participant.")
 	waiting := t.metrics.gauge(&errs[2], "{command}", metricParticipantWaiting,
 		"Commands that wait until a participant has less to do.")
+	parked := t.metrics.gauge(&errs[4], "{method}", metricParticipantParked,
+		"Methods that aren't called because the participant's contract has drifted from the orchestrator's.")
 	if err := errors.Join(errs[:]...); err == nil {
 		_, errs[3] = t.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 			for _, load := range loads() {
@@ -269,9 +274,10 @@ func (t *Telemetry) ObserveLoads(loads func() []Load) error {
 				o.ObserveInt64(limit, int64(load.Limit), target)
 				o.ObserveInt64(inFlight, int64(load.InFlight), target)
 				o.ObserveInt64(waiting, int64(load.Waiting), target)
+				o.ObserveInt64(parked, int64(load.ParkedMethods), target)
 			}
 			return nil
-		}, limit, inFlight, waiting)
+		}, limit, inFlight, waiting, parked)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("telemetry: creating the metrics of participants: %w", err)

@@ -102,6 +102,7 @@ const (
 	metricParticipantLimit    = "treaty.participant.limit"
 	metricParticipantInFlight = "treaty.participant.in_flight"
 	metricParticipantWaiting  = "treaty.participant.waiting"
+	metricParticipantParked   = "treaty.participant.parked_methods"
 
 	// metricStoreSize is the size of the store's file in bytes, and metricStoreLogSize that of its write-ahead log.
 	metricStoreSize    = "treaty.store.size"

@@ -175,7 +175,7 @@ func TestMetrics(t *testing.T) {
 	if err := tele.ObserveOpenSagas(func() int64 { return 5 }); err != nil {
 		t.Fatal(err)
 	}
-	loads := []telemetry.Load{{Target: "h:1", Limit: 8, InFlight: 7, Waiting: 6}}
+	loads := []telemetry.Load{{Target: "h:1", Limit: 8, InFlight: 7, Waiting: 6, ParkedMethods: 5}}
 	if err := tele.ObserveLoads(func() []telemetry.Load { return loads }); err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +193,7 @@ func TestMetrics(t *testing.T) {
 		}
 		if want, is := map[string]int64{
 			"treaty.participant.limit": 8, "treaty.participant.in_flight": 7, "treaty.participant.waiting": 6,
+			"treaty.participant.parked_methods": 5,
 		}[m.Name]; is {
 			point := m.Data.(metricdata.Gauge[int64]).DataPoints[0]
 			if target, _ := point.Attributes.Value("treaty.target"); point.Value != want || target.AsString() != "h:1" {
@@ -211,7 +212,8 @@ func TestMetrics(t *testing.T) {
 	want := []string{
 		"treaty.attempt.duration", "treaty.attempts", "treaty.breaker.open", "treaty.code.left",
 		"treaty.commit.duration", "treaty.commit.group.size", "treaty.driving", "treaty.participant.in_flight",
-		"treaty.participant.limit", "treaty.participant.waiting", "treaty.saga.duration", "treaty.sagas.ended",
+		"treaty.participant.limit", "treaty.participant.parked_methods", "treaty.participant.waiting",
+		"treaty.saga.duration", "treaty.sagas.ended",
 		"treaty.sagas.open", "treaty.sagas.started", "treaty.sagas.suspended",
 	}
 	sort.Strings(want)

@@ -121,15 +121,21 @@ export class Descriptors {
   }
 
   /**
-   * Returns the SHA-256 of the files that declare services, in hex. The Go library computes it in the same way. It is
-   * empty if a service isn't described.
+   * Returns the SHA-256 of the files that declare services, with their direct and indirect imports except those of
+   * google.protobuf, in hex. The Go library computes it in the same way. It is empty if a service isn't described.
    */
   digest(services: readonly string[]): string {
     const files = services.map((service) => this.symbols.get(service));
     if (files.includes(undefined)) return "";
+    const unique = new Map<string, Uint8Array>();
+    const add = (file: Described | undefined): void => {
+      if (file === undefined || unique.has(file.name) || file.name.startsWith("google/protobuf/")) return;
+      unique.set(file.name, file.encoded);
+      for (const dependency of file.dependencies) add(this.files.get(dependency));
+    };
+    files.forEach(add);
     const hash = createHash("sha256");
-    const unique = new Map(files.map((file) => [file?.name ?? "", file]));
-    for (const name of [...unique.keys()].sort()) hash.update(unique.get(name)?.encoded ?? "");
+    for (const name of [...unique.keys()].sort()) hash.update(unique.get(name) ?? "");
     return hash.digest("hex");
   }
 }

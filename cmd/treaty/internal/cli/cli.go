@@ -174,6 +174,7 @@ Exit codes:
 		a.publishCommand(),
 		a.contractsCommand(),
 		a.definitionsCommand(),
+		a.doctorCommand(),
 		a.conformCommand(),
 		a.devCommand(),
 		a.initCommand(),

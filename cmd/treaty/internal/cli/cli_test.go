@@ -164,6 +164,7 @@ func full(t *testing.T, f *servertest.Server) {
 	}
 	f.Records = journalOf(t, "sagas/order-2")
 	f.Lost = lost()
+	f.Participants = participants()
 }
 
 // history is what a watcher of the compensated saga receives. The connection breaks once.
@@ -281,6 +282,9 @@ func TestCommands(t *testing.T) {
 			setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-1", "--wait", "--json")}},
 		{name: "start_wait_compensated",
 			setup: setup{args: append(slices.Clone(orderFlags), "--saga-id", "order-2", "--wait")}},
+		{name: "doctor", setup: setup{args: []string{"doctor"}}},
+		{name: "doctor_json", setup: setup{args: []string{"doctor", "--json"}}},
+		{name: "help_doctor", setup: setup{args: []string{"doctor", "--help"}}},
 		{name: "definitions", setup: setup{args: []string{"definitions"}}},
 		{name: "definitions_json", setup: setup{args: []string{"definitions", "--json"}}},
 		{name: "version", setup: setup{args: []string{"version"}}},

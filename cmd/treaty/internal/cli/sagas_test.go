@@ -384,3 +384,38 @@ func journalOf(t testing.TB, saga string) []*treatyv1.SagaRecord {
 	}
 	return out
 }
+
+// participants returns one participant of each kind.
+func participants() []*treatyv1.Participant {
+	const file = "shop/v1/payment_service.proto"
+	return []*treatyv1.Participant{
+		{Name: "shop.v1.StockService", Target: "stock:7101", Services: []string{"shop.v1.StockService"},
+			Reachable: true, Contracts: treatyv1.ContractsState_CONTRACTS_STATE_VERIFIED,
+			Differences: []*treatyv1.ContractDifference{
+				{Methods: []string{"shop.v1.StockService/Pick"}, File: "shop/v1/stock_service.proto",
+					Message: "shop.v1.PickRequest", Field: "note", Description: "field 4 is new"},
+			}},
+		{Name: "shop.v1.PaymentService", Target: "payment:7101", Services: []string{"shop.v1.PaymentService"},
+			Reachable: true, Contracts: treatyv1.ContractsState_CONTRACTS_STATE_DRIFTED,
+			Differences: []*treatyv1.ContractDifference{
+				{Methods: []string{release, reserve}, Breaking: true, File: file, Message: "shop.v1.ReserveRequest",
+					Field: "amount", Description: "was int32, is sint32"},
+				{Methods: []string{capturing}, Breaking: true, File: file, Description: "the method was removed"},
+			},
+			ParkedMethods: []*treatyv1.ParkedMethod{
+				{Method: capturing, Reason: capturing + " (" + file + "): the method was removed"},
+				{Method: reserve, Reason: "shop.v1.ReserveRequest.amount (" + file + "): was int32, is sint32"},
+			}},
+		{Name: "shop.v1.MailService", Target: "mail:7101", Services: []string{"shop.v1.MailService"}, Reachable: true,
+			Contracts:        treatyv1.ContractsState_CONTRACTS_STATE_UNVERIFIED,
+			ContractsProblem: "it has no server reflection"},
+		{Name: "shop.v1.TaxService", Target: "tax:7101", Services: []string{"shop.v1.TaxService"},
+			Problem: "it refused the connection", Contracts: treatyv1.ContractsState_CONTRACTS_STATE_UNKNOWN},
+		{Name: "shop.v1.RollingService", Target: "rolling:7101", Services: []string{"shop.v1.RollingService"},
+			Reachable: true, Contracts: treatyv1.ContractsState_CONTRACTS_STATE_DRIFTED,
+			Differences: []*treatyv1.ContractDifference{
+				{Methods: []string{"shop.v1.RollingService/Roll"}, Breaking: true,
+					File: "shop/v1/rolling_service.proto", Message: "shop.v1.Size", Field: "SIZE_LARGE", Description: "value 2 was removed"},
+			}},
+	}
+}

@@ -13,6 +13,11 @@ func TestWaitingCommands(t *testing.T) {
 		want     string
 	}{
 		{&treatyv1.Attempts{Parked: true}, "parked: the participant is down; the command is sent when it is up again"},
+		{
+			&treatyv1.Attempts{Parked: true, ParkedReason: "b.v1.Request.x (b.proto): was int32, is string"},
+			"parked: the participant's contract has drifted: b.v1.Request.x (b.proto): was int32, is string; " +
+				"the command is sent when they agree again: treaty doctor",
+		},
 		{&treatyv1.Attempts{Queued: true}, "queued: the participant has as many commands as it can answer in time"},
 	} {
 		got := ""

@@ -65,6 +65,8 @@ func hindrance(step *treatyv1.Step) *Obstacle {
 			SuspensionText(step.GetChildSuspension()))
 	case attempts.GetAccepted():
 		return nil
+	case attempts.GetParkedReason() != "":
+		return found("drifted", "the contract of "+method+" has drifted: "+attempts.GetParkedReason())
 	case attempts.GetParked():
 		parked := found("parked", "the participant of "+method+" is down"+why)
 		parked.Brief = true

@@ -29,6 +29,8 @@ func TestObstacles(t *testing.T) {
 			"sagas/x/steps/1 waits: the participant of b.v1.B/Do is down"},
 		{"down for the compensation", compensating, &treatyv1.Attempts{Count: 1, Parked: true},
 			"sagas/x/steps/1 waits: the participant of b.v1.B/Undo is down"},
+		{"drifted", scheduled, &treatyv1.Attempts{Parked: true, ParkedReason: "b.v1.Request.x (b.proto): was a, is b"},
+			"sagas/x/steps/1 waits: the contract of b.v1.B/Do has drifted: b.v1.Request.x (b.proto): was a, is b"},
 		{"not configured", scheduled, &treatyv1.Attempts{Count: 1, LastFailure: missing, LastOutcome: "misdeployed"},
 			"sagas/x/steps/1 waits: no participant serves b.v1.B/Do: " +
 				"UNIMPLEMENTED: no participant is configured for b.v1.B"},

@@ -179,6 +179,9 @@ func (v *View) attempts(step *treatyv1.Step) []line {
 				span{"; sent again " + v.moments.coming(attempts.GetNextTime()) + " unless it completes first", plain})
 		}
 		out = append(out, l)
+	case attempts.GetParkedReason() != "":
+		out = append(out, text(redBold, "parked: the participant's contract has drifted: %s; the command is sent when "+
+			"they agree again: treaty doctor%s", attempts.GetParkedReason(), v.options.ConnectionFlags))
 	case attempts.GetParked():
 		out = append(out, text(yellow, "parked: the participant is down; the command is sent when it is up again"))
 	case attempts.GetQueued():

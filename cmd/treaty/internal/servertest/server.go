@@ -45,6 +45,9 @@ type Server struct {
 	Sagas   []*treatyv1.Saga
 	Records []*treatyv1.SagaRecord
 
+	// Participants are the participants.
+	Participants []*treatyv1.Participant
+
 	// Lost are the lost sagas.
 	Lost []*treatyv1.LostSaga
 
@@ -331,6 +334,16 @@ func (s *Server) PurgeSaga(_ context.Context, in *treatyv1.PurgeSagaRequest) (*t
 		return &treatyv1.PurgeSagaResponse{PurgedSagas: 2}, nil
 	}
 	return &treatyv1.PurgeSagaResponse{PurgedSagas: 1}, nil
+}
+
+// ListParticipants returns the participants.
+func (s *Server) ListParticipants(
+	_ context.Context, in *treatyv1.ListParticipantsRequest,
+) (*treatyv1.ListParticipantsResponse, error) {
+	if err := s.take(in); err != nil {
+		return nil, err
+	}
+	return &treatyv1.ListParticipantsResponse{Participants: s.Participants}, nil
 }
 
 // ListLostSagas returns two lost sagas per page.
