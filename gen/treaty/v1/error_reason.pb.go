@@ -154,6 +154,8 @@ const (
 	ErrorReason_ERROR_REASON_NOT_ACCEPTED ErrorReason = 55
 	// FAILED_PRECONDITION. The saga can't be purged: it hasn't ended, or a parent may still compensate it.
 	ErrorReason_ERROR_REASON_SAGA_KEPT ErrorReason = 58
+	// FAILED_PRECONDITION. What is stored is sealed with a key that the orchestrator doesn't have.
+	ErrorReason_ERROR_REASON_KEY_MISSING ErrorReason = 64
 )
 
 // Enum value maps for ErrorReason.
@@ -212,6 +214,7 @@ var (
 		54: "ERROR_REASON_SAGA_CHANGED",
 		55: "ERROR_REASON_NOT_ACCEPTED",
 		58: "ERROR_REASON_SAGA_KEPT",
+		64: "ERROR_REASON_KEY_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -267,6 +270,7 @@ var (
 		"ERROR_REASON_SAGA_CHANGED":            54,
 		"ERROR_REASON_NOT_ACCEPTED":            55,
 		"ERROR_REASON_SAGA_KEPT":               58,
+		"ERROR_REASON_KEY_MISSING":             64,
 	}
 )
 
@@ -301,7 +305,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xb8\r\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xd6\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -356,7 +360,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x17ERROR_REASON_OVERLOADED\x101\x12\x1d\n" +
 	"\x19ERROR_REASON_SAGA_CHANGED\x106\x12\x1d\n" +
 	"\x19ERROR_REASON_NOT_ACCEPTED\x107\x12\x1a\n" +
-	"\x16ERROR_REASON_SAGA_KEPT\x10:B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x16ERROR_REASON_SAGA_KEPT\x10:\x12\x1c\n" +
+	"\x18ERROR_REASON_KEY_MISSING\x10@B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once
