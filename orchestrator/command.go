@@ -111,7 +111,7 @@ func (p program) command() *cobra.Command {
 			return p.verify(cmd, &f)
 		},
 	})
-	root.AddCommand(p.backupCommand(&f), p.restoreCommand(&f))
+	root.AddCommand(p.backupCommand(&f), p.restoreCommand(&f), p.keysCommand(&f))
 	return root
 }
 

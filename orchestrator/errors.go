@@ -24,6 +24,9 @@ var (
 	// ErrStoreReadOnly says that the store can't be written.
 	ErrStoreReadOnly = journal.ErrReadOnly
 
+	// ErrStoreKey says that the store is sealed, and its keys are missing.
+	ErrStoreKey = journal.ErrKey
+
 	// ErrStoreFull says that the store has no space left.
 	ErrStoreFull = journal.ErrFull
 )

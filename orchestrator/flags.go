@@ -22,6 +22,7 @@ type flags struct {
 	config         string
 	listen         string
 	store          string
+	storeKeys      string
 	participants   participantFlag
 	broadcasts     broadcastFlag
 	tlsCert        string
@@ -65,6 +66,9 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"address of the API, `HOST:PORT` or unix:PATH; port 0 is a free port")
 	set.StringVar(&f.store, "store", DefaultStore,
 		"`URL` of the store that keeps the sagas; a path is a SQLite file, which is created")
+	set.StringVar(&f.storeKeys, "store-keys", "",
+		"seal payloads in the store with the keys in this `FILE`, which the command keys writes; a store that has "+
+			"once had keys needs them for good")
 	set.Var(&f.participants, "participant",
 		"a participant and its services, `SERVICE[,SERVICE...]=HOST:PORT`; repeat the flag for more participants")
 	set.Var(&f.broadcasts, "broadcast",
@@ -336,7 +340,8 @@ func (f *parentFlag) Set(identity string) error {
 // options returns the flags as options of New.
 func (f *flags) options(logger *slog.Logger) []Option {
 	options := []Option{
-		WithStore(f.store), WithName(f.name), WithRetention(f.retention), WithChildRetention(f.children),
+		WithStore(f.store), WithStoreKeys(f.storeKeys), WithName(f.name), WithRetention(f.retention),
+		WithChildRetention(f.children),
 		WithEventRetention(f.eventRetention),
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithHeapFloor(f.heapFloor),

@@ -31,25 +31,28 @@ const (
 
 // registerSagas registers a small saga: the customer's address, then where cards are posted to.
 func registerSagas(r saga.Registrar) {
-	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName,
-		func(ctx saga.Context, in *customerv1.ChangeAddressSagaRequest) (*customerv1.AddressAgreed, error) {
-			changed := new(customerv1.AddressChanged)
-			err := saga.Call(ctx, customerv1.CustomerService_ChangeAddress_FullMethodName,
-				&customerv1.ChangeAddressRequest{Customer: in.GetCustomer(), Address: in.GetAddress()}, changed)
-			if err != nil {
-				return nil, err
-			}
-			err = saga.Call(ctx, cardv1.CardService_ChangePostalAddress_FullMethodName,
-				&cardv1.ChangePostalAddressRequest{
-					Customer: in.GetCustomer(), Postal: &cardv1.Postal{Lines: in.GetAddress().GetLines()},
-					AddressRevision: changed.GetAddressRevision(),
-				}, new(cardv1.PostalAddressChanged))
-			if err != nil {
-				return nil, err
-			}
-			return &customerv1.AddressAgreed{Customer: in.GetCustomer(), Address: in.GetAddress(),
-				AddressRevision: changed.GetAddressRevision()}, nil
-		})
+	saga.Register(r, customerv1.CustomerSagas_ChangeAddress_FullMethodName, changeTheAddress)
+}
+
+func changeTheAddress(
+	ctx saga.Context, in *customerv1.ChangeAddressSagaRequest,
+) (*customerv1.AddressAgreed, error) {
+	changed := new(customerv1.AddressChanged)
+	err := saga.Call(ctx, customerv1.CustomerService_ChangeAddress_FullMethodName,
+		&customerv1.ChangeAddressRequest{Customer: in.GetCustomer(), Address: in.GetAddress()}, changed)
+	if err != nil {
+		return nil, err
+	}
+	err = saga.Call(ctx, cardv1.CardService_ChangePostalAddress_FullMethodName,
+		&cardv1.ChangePostalAddressRequest{
+			Customer: in.GetCustomer(), Postal: &cardv1.Postal{Lines: in.GetAddress().GetLines()},
+			AddressRevision: changed.GetAddressRevision(),
+		}, new(cardv1.PostalAddressChanged))
+	if err != nil {
+		return nil, err
+	}
+	return &customerv1.AddressAgreed{Customer: in.GetCustomer(), Address: in.GetAddress(),
+		AddressRevision: changed.GetAddressRevision()}, nil
 }
 
 // participants are the customer service and the card service in one process.

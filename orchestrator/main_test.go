@@ -240,3 +240,29 @@ func TestProgramServesSagas(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 }
+
+// TestProgramWritesKeys writes keys, rotates them, and serves a store with them and then without.
+func TestProgramWritesKeys(t *testing.T) {
+	dir := t.TempDir()
+	file, store := filepath.Join(dir, "keys.json"), filepath.Join(dir, "treaty.db")
+	for _, test := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{[]string{"keys", "new"}, ExitUsage, "", "--store-keys is missing"},
+		{[]string{"keys", "rotate", "--store-keys", file}, ExitFailure, "", "keys new"},
+		{[]string{"keys", "new", "--store-keys", file}, ExitOK, "has the new key ", ""},
+		{[]string{"keys", "new", "--store-keys", file}, ExitFailure, "", "file already exists"},
+		{[]string{"keys", "rotate", "--store-keys", file}, ExitOK, "has the new primary key ", ""},
+		{[]string{"--listen=127.0.0.1:0", "--store", store, "--store-keys", file}, ExitOK, "serving", ""},
+		{[]string{"--listen=127.0.0.1:0", "--store", store, "--store-keys", store}, ExitFailure, "",
+			"reading the keys"},
+	} {
+		code, stdout, stderr := runProgram(t, nil, test.args...)
+		if code != test.code || !strings.Contains(stdout, test.stdout) || !strings.Contains(stderr, test.stderr) {
+			t.Errorf("%q: exit %d, %q, %q; want %d, %q, %q", test.args, code, stdout, stderr, test.code, test.stdout,
+				test.stderr)
+		}
+	}
+}

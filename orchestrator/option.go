@@ -21,6 +21,7 @@ type Option func(*settings)
 // settings are what the options set.
 type settings struct {
 	store          string
+	storeKeys      string // the file of the store's keys; empty: none
 	participants   []participant
 	broadcasts     []broadcast
 	tlsCert        string

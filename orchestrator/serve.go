@@ -46,9 +46,9 @@ const (
 // again.
 //
 // The errors are those of the registered definitions, of plaintext beyond loopback, of the store (ErrStoreLocked,
-// ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull), and of the network. It stops and returns
-// ErrStoreGone if the store's file is deleted or replaced while it is open, and ErrStoreBroken if the store's engine
-// fails.
+// ErrStoreCorrupt, ErrStoreVersion, ErrStoreReadOnly, ErrStoreFull, ErrStoreKey), and of the network. It stops and
+// returns ErrStoreGone if the store's file is deleted or replaced while it is open, and ErrStoreBroken if the store's
+// engine fails.
 func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err error) {
 	defer func() { _ = listener.Close() }() // the server may have closed it before
 	code, err := o.code()
@@ -77,6 +77,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{Name: o.settings.name})
 	opened()
 	if err != nil {
+		return err
+	}
+	if r.store, err = o.sealed(ctx, r.store); err != nil {
 		return err
 	}
 	memory, err := newParticipantMemory(ctx, r.store)

@@ -36,7 +36,8 @@ type Finding struct {
 // Verify is the upgrade gate. It replays every open saga in the store against the registered code, without any effect,
 // and returns the sagas that can't continue with this code and how many open sagas there are. Code that blocks is a
 // finding, too; its goroutine is left behind. Verify may run while an orchestrator has the store open. The errors are
-// those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion).
+// those of the registered definitions and of the store (fs.ErrNotExist, ErrStoreCorrupt, ErrStoreVersion,
+// ErrStoreKey).
 func (o *Orchestrator) Verify(ctx context.Context) (findings []Finding, verified int, err error) {
 	return o.verify(ctx, nil)
 }
@@ -54,6 +55,13 @@ func (o *Orchestrator) verify(
 		return nil, 0, err
 	}
 	defer func() { _ = store.Close() }() // it was only read
+	keys, err := o.keys()
+	if err != nil {
+		return nil, 0, err
+	}
+	if store, err = stores.SealReader(ctx, store, keys); err != nil {
+		return nil, 0, err
+	}
 	verified, err = engine.Verify(ctx, engine.VerifyParams{
 		Store: store, Catalog: o.catalog, Definitions: code, TurnLimit: o.settings.turnLimit,
 		Verified: each,

@@ -154,6 +154,7 @@ const (
 	ErrorReason_ERROR_REASON_NOT_ACCEPTED ErrorReason = 55
 	// FAILED_PRECONDITION. The saga can't be purged: it hasn't ended, or a parent may still compensate it.
 	ErrorReason_ERROR_REASON_SAGA_KEPT ErrorReason = 58
+<<<<<<< HEAD
 	// PERMISSION_DENIED. The caller isn't allowed to do this. Whether what it asks for exists isn't told. Nothing was
 	// done.
 	ErrorReason_ERROR_REASON_NOT_ALLOWED ErrorReason = 59
@@ -161,6 +162,10 @@ const (
 	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 60
 	// ALREADY_EXISTS. Another principal has published an event with this source and id. Nothing was published.
 	ErrorReason_ERROR_REASON_OTHER_PUBLISHER ErrorReason = 61
+=======
+	// FAILED_PRECONDITION. What is stored is sealed with a key that the orchestrator doesn't have.
+	ErrorReason_ERROR_REASON_KEY_MISSING ErrorReason = 64
+>>>>>>> seal
 )
 
 // Enum value maps for ErrorReason.
@@ -219,9 +224,13 @@ var (
 		54: "ERROR_REASON_SAGA_CHANGED",
 		55: "ERROR_REASON_NOT_ACCEPTED",
 		58: "ERROR_REASON_SAGA_KEPT",
+<<<<<<< HEAD
 		59: "ERROR_REASON_NOT_ALLOWED",
 		60: "ERROR_REASON_TOKEN_INVALID",
 		61: "ERROR_REASON_OTHER_PUBLISHER",
+=======
+		64: "ERROR_REASON_KEY_MISSING",
+>>>>>>> seal
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -277,9 +286,13 @@ var (
 		"ERROR_REASON_SAGA_CHANGED":            54,
 		"ERROR_REASON_NOT_ACCEPTED":            55,
 		"ERROR_REASON_SAGA_KEPT":               58,
+<<<<<<< HEAD
 		"ERROR_REASON_NOT_ALLOWED":             59,
 		"ERROR_REASON_TOKEN_INVALID":           60,
 		"ERROR_REASON_OTHER_PUBLISHER":         61,
+=======
+		"ERROR_REASON_KEY_MISSING":             64,
+>>>>>>> seal
 	}
 )
 
@@ -314,7 +327,11 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
+<<<<<<< HEAD
 	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x98\x0e\n" +
+=======
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xd6\r\n" +
+>>>>>>> seal
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -370,9 +387,13 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x19ERROR_REASON_SAGA_CHANGED\x106\x12\x1d\n" +
 	"\x19ERROR_REASON_NOT_ACCEPTED\x107\x12\x1a\n" +
 	"\x16ERROR_REASON_SAGA_KEPT\x10:\x12\x1c\n" +
+<<<<<<< HEAD
 	"\x18ERROR_REASON_NOT_ALLOWED\x10;\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10<\x12 \n" +
 	"\x1cERROR_REASON_OTHER_PUBLISHER\x10=B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+=======
+	"\x18ERROR_REASON_KEY_MISSING\x10@B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+>>>>>>> seal
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

@@ -196,6 +196,8 @@ const (
 	SuspensionReason_SUSPENSION_REASON_STUCK SuspensionReason = 18
 	// A compensation was never sent, because its request, which has the action's request and reply, is too large.
 	SuspensionReason_SUSPENSION_REASON_COMPENSATION_TOO_LARGE SuspensionReason = 22
+	// A key is missing with which a part of the saga's journal, or an event that it awaits, is sealed.
+	SuspensionReason_SUSPENSION_REASON_KEY_MISSING SuspensionReason = 23
 )
 
 // Enum value maps for SuspensionReason.
@@ -221,6 +223,7 @@ var (
 		17: "SUSPENSION_REASON_RESTORED_CHILD",
 		18: "SUSPENSION_REASON_STUCK",
 		22: "SUSPENSION_REASON_COMPENSATION_TOO_LARGE",
+		23: "SUSPENSION_REASON_KEY_MISSING",
 	}
 	SuspensionReason_value = map[string]int32{
 		"SUSPENSION_REASON_UNSPECIFIED":            0,
@@ -243,6 +246,7 @@ var (
 		"SUSPENSION_REASON_RESTORED_CHILD":         17,
 		"SUSPENSION_REASON_STUCK":                  18,
 		"SUSPENSION_REASON_COMPENSATION_TOO_LARGE": 22,
+		"SUSPENSION_REASON_KEY_MISSING":            23,
 	}
 )
 
@@ -3267,7 +3271,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\x1cCOMPENSATION_CAUSE_CANCELLED\x10\x02\x12\x1f\n" +
 	"\x1bCOMPENSATION_CAUSE_DEADLINE\x10\x03\x12\x1d\n" +
 	"\x19COMPENSATION_CAUSE_PARENT\x10\x04\x12\x1f\n" +
-	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\xf0\x05\n" +
+	"\x1bCOMPENSATION_CAUSE_RESTORED\x10\x05*\x93\x06\n" +
 	"\x10SuspensionReason\x12!\n" +
 	"\x1dSUSPENSION_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_PANIC\x10\x01\x12\x1e\n" +
@@ -3289,7 +3293,8 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"#SUSPENSION_REASON_RESTORED_UNLISTED\x10\x10\x12$\n" +
 	" SUSPENSION_REASON_RESTORED_CHILD\x10\x11\x12\x1b\n" +
 	"\x17SUSPENSION_REASON_STUCK\x10\x12\x12,\n" +
-	"(SUSPENSION_REASON_COMPENSATION_TOO_LARGE\x10\x16B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"(SUSPENSION_REASON_COMPENSATION_TOO_LARGE\x10\x16\x12!\n" +
+	"\x1dSUSPENSION_REASON_KEY_MISSING\x10\x17B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_journal_proto_rawDescOnce sync.Once

@@ -55,6 +55,8 @@ func (d *driver) reload(inst *instance) {
 			if err = d.loader.replay(inst, stored); err == nil {
 				d.catchUp(inst, stored)
 			}
+		case errors.Is(err, journal.ErrKey):
+			d.suspendForKey(inst, err)
 		case !errors.Is(err, journal.ErrNotFound):
 			if d.work.pause(wait) {
 				continue

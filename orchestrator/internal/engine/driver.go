@@ -119,6 +119,7 @@ func (d *driver) run(inst *instance) *delivery {
 // ErrInDoubt the machine is unloaded.
 func (d *driver) turn(inst *instance, m message) ([]*delivery, error) {
 	if err := d.loader.ensureLoaded(inst, m); err != nil {
+		d.suspendForKey(inst, err)
 		return nil, err
 	}
 	now := d.config.now()

@@ -53,7 +53,7 @@ func (l *loader) ensureLoaded(inst *instance, m message) error {
 		l.damaged.add(inst.id, err)
 	}
 	switch {
-	case errors.Is(err, journal.ErrNotFound), errors.Is(err, journal.ErrCorrupt):
+	case errors.Is(err, journal.ErrNotFound), errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrKey):
 		return fmt.Errorf("loading saga %s: %w", inst.id, err)
 	case m.answer != nil:
 		return fmt.Errorf("loading saga %s: %w", inst.id, err)
@@ -69,7 +69,9 @@ func (l *loader) ensureLoaded(inst *instance, m message) error {
 // replay makes the machine of an instance from its stored journal.
 func (l *loader) replay(inst *instance, stored *journal.Journal) error {
 	if stored.Err != nil {
-		l.unreadable(inst.id, stored.Err)
+		if !errors.Is(stored.Err, journal.ErrKey) {
+			l.unreadable(inst.id, stored.Err)
+		}
 		return fmt.Errorf("reading saga %s: %w", inst.id, stored.Err)
 	}
 	definition := stored.Row.Definition

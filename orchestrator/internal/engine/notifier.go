@@ -18,7 +18,11 @@ type notifier struct {
 
 // turnCommitted notifies of a turn that is durable. The caller runs the instance.
 func (n *notifier) turnCommitted(inst *instance, turn *treatyv1.Turn) {
-	saga := inst.machine.Saga()
+	n.turnOfUnread(inst, inst.machine.Saga(), turn)
+}
+
+// turnOfUnread is turnCommitted for a saga whose machine isn't loaded.
+func (n *notifier) turnOfUnread(inst *instance, saga *machine.Saga, turn *treatyv1.Turn) {
 	reopened := false
 	for _, record := range turn.GetRecords() {
 		switch r := record.GetKind().(type) {

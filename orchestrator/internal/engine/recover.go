@@ -127,6 +127,7 @@ func (d *driver) recover(stored *journal.Journal, slow func()) {
 		err = d.loader.replay(inst, stored)
 	}
 	if err != nil {
+		d.suspendForKey(inst, err)
 		d.abandon(inst, err)
 		return
 	}

@@ -244,6 +244,10 @@ func (r *restorer) reconcilePage(ctx context.Context, page []*journal.Journal) e
 	for _, stored := range page {
 		saga, err := fold(stored)
 		if err != nil {
+			if errors.Is(err, journal.ErrKey) {
+				// With its key, the saga would go on later without having been compared.
+				return err
+			}
 			continue // recovery logs it, and the saga doesn't continue
 		}
 		record := r.comparer().compare(saga, known[saga.ID])

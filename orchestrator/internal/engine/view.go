@@ -21,10 +21,14 @@ import (
 )
 
 // Get returns a saga as it is stored, with its steps and the attempts of its commands in flight. Payloads are complete:
-// the caller redacts them. The errors are journal.ErrNotFound, journal.ErrCorrupt and machine.ErrJournal.
+// the caller redacts them. Of a saga that is suspended since a key is missing, only what its row holds is returned. The
+// errors are journal.ErrNotFound, journal.ErrCorrupt, journal.ErrKey and machine.ErrJournal.
 func (e *Engine) Get(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	saga, err := e.loader.read(ctx, id)
 	if err != nil {
+		if view := viewWithoutKey(err); view != nil {
+			return view, nil
+		}
 		return nil, err
 	}
 	view := e.view(saga)

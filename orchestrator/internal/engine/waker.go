@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -67,21 +68,25 @@ func (w *waker) eventsFound(ctx context.Context) {
 	}
 }
 
-// nextEvent returns the next event that a saga awaits, as an input. It returns false when there is none yet.
-func (w *waker) nextEvent(ctx context.Context, saga *machine.Saga) (machine.EventReceived, bool) {
+// nextEvent returns the next event that a saga awaits, as an input, or the one that suspends the saga if the key of the
+// event is missing. It returns false when there is none yet.
+func (w *waker) nextEvent(ctx context.Context, saga *machine.Saga) (machine.Input, bool) {
 	awaits := awaitsOf(saga)
 	if len(awaits) == 0 {
-		return machine.EventReceived{}, false
+		return nil, false
 	}
 	event, index, err := w.store.NextEvent(ctx, saga.ID, awaits)
+	if missing, is := errors.AsType[*journal.KeyError](err); is {
+		return machine.KeyMissing{Message: suspensionForKey(missing).GetMessage()}, true
+	}
 	if err != nil {
 		w.logger.Error("looking for an event that a saga awaits failed; trying again",
 			"saga", wire.SagaName(saga.ID), "error", err)
 		time.AfterFunc(nextEventRetry, func() { w.queue.add(saga.ID) })
-		return machine.EventReceived{}, false
+		return nil, false
 	}
 	if event == nil {
-		return machine.EventReceived{}, false
+		return nil, false
 	}
 	return machine.EventReceived{
 		Key: &treatyv1.EventKey{Type: awaits[index].Type, Subject: awaits[index].Subject},

@@ -68,8 +68,8 @@ type EventReader interface {
 	// key that is missing.
 	NextEvent(ctx context.Context, saga string, awaits []Await) (event *Event, index int, err error)
 
-	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive, and ErrKey
-	// if one of them is sealed with a key that is missing.
+	// Events returns a page of events, sorted by position. It returns ErrInvalid if the limit isn't positive, and
+	// ErrKey if one of them is sealed with a key that is missing.
 	Events(ctx context.Context, params EventsParams) ([]*Event, error)
 
 	// EventRange returns the positions of the oldest and the newest stored event. Both are 0 if none was ever stored.

@@ -67,11 +67,15 @@ func (s *Saga) revise(now time.Time) {
 		return
 	}
 	s.revised = false
+	s.Revision = RevisionAt(s.ID, s.Turns, now)
+}
+
+// RevisionAt returns the revision of a saga that its turn with a number, made at a time, gives it.
+func RevisionAt(saga string, turn uint64, now time.Time) uint64 {
 	var at [16]byte
-	binary.LittleEndian.PutUint64(at[:8], s.Turns)
+	binary.LittleEndian.PutUint64(at[:8], turn)
 	binary.LittleEndian.PutUint64(at[8:], uint64(now.UnixMicro()))
-	hash := fnv(fnv(offset64, []byte(s.ID)), at[:])
-	s.Revision = max(hash, 1)
+	return max(fnv(fnv(offset64, []byte(saga)), at[:]), 1)
 }
 
 // The parameters of FNV-1a. The hashes of the standard library allocate.

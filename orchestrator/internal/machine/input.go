@@ -213,6 +213,12 @@ type CommandCompleted CommandEnded
 // or [ErrPivotInFlight].
 type CompensateForParent struct{}
 
+// KeyMissing says that an event which the saga awaits is sealed with a key that is missing. It suspends the saga.
+type KeyMissing struct {
+	// Message says which key is missing and what to do.
+	Message string
+}
+
 // TurnUnwritable says that the next turn of the saga can't be stored. It suspends the saga.
 type TurnUnwritable struct {
 	// Message says so, with the reason.
@@ -235,6 +241,7 @@ func (Cancel) input()              {}
 func (Resume) input()              {}
 func (Wake) input()                {}
 func (TurnUnwritable) input()      {}
+func (KeyMissing) input()          {}
 func (Misused) input()             {}
 func (EventReceived) input()       {}
 func (Discovered) input()          {}

@@ -217,6 +217,8 @@ func (m *Machine) apply(in Input) (reload bool, err error) {
 		err = m.compensateForParent(nil)
 	case TurnUnwritable:
 		m.unwritable(in)
+	case KeyMissing:
+		m.keyMissing(in)
 	case Restored:
 		m.restore(in)
 	case Stalled:
@@ -268,6 +270,15 @@ func (m *Machine) unwritable(in TurnUnwritable) {
 	m.suspend(&treatyv1.SagaSuspended{
 		Reason:  treatyv1.SuspensionReason_SUSPENSION_REASON_RULE,
 		Message: in.Message + "; fix the code and resume" + m.orCancel(),
+	})
+}
+
+func (m *Machine) keyMissing(in KeyMissing) {
+	if m.saga.State != treatyv1.SagaState_SAGA_STATE_RUNNING {
+		return
+	}
+	m.suspend(&treatyv1.SagaSuspended{
+		Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_KEY_MISSING, Message: in.Message,
 	})
 }
 

@@ -115,6 +115,10 @@ var causes = []cause{
 		events:  "the stored events can't be read; the orchestrator's log has the cause",
 	},
 	{
+		is: journal.ErrKey, code: codes.FailedPrecondition, reason: treatyv1.ErrorReason_ERROR_REASON_KEY_MISSING,
+		advice: "then repeat the call",
+	},
+	{
 		is: machine.ErrJournal, code: codes.DataLoss, reason: treatyv1.ErrorReason_ERROR_REASON_STORE_CORRUPT,
 		message: "this version can't read the stored saga; the orchestrator's log has the cause",
 	},

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -98,6 +99,9 @@ func (s *Server) onlyReadable(ctx context.Context, filter *journal.Filter) (*jou
 
 // damageOf says which part of a saga can't be read, or nothing. The log has the cause, once for each saga.
 func (s *Server) damageOf(ctx context.Context, row *journal.Row) string {
+	if row.Suspension == treatyv1.SuspensionReason_SUSPENSION_REASON_KEY_MISSING && errors.Is(row.Err, journal.ErrKey) {
+		return "" // its labels are missing, and the reason says why
+	}
 	if row.Err != nil {
 		if s.firstTime("damaged row of " + row.ID) {
 			s.logger.ErrorContext(ctx, "a saga is damaged in the store, and is listed without what can't be read",

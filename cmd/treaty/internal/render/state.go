@@ -121,6 +121,8 @@ func SuspensionText(reason treatyv1.SuspensionReason) string {
 		return "it was restored from a backup and would fail, but its parent may have received its reply"
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_STUCK:
 		return "the saga's code blocked"
+	case treatyv1.SuspensionReason_SUSPENSION_REASON_KEY_MISSING:
+		return "a key is missing, without which its journal or an event can't be read"
 	default:
 		return "the saga needs an operator"
 	}
