@@ -48,6 +48,7 @@ type settings struct {
 	starts         engine.StartLimits
 	policyFile     string // empty: there is no policy
 	heapFloor      int64  // as heapfloor.Hold takes it
+	streams        StreamLimits
 
 	participantLimits map[string]ParticipantLimits // by service
 

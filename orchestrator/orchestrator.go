@@ -49,7 +49,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [11]error
+	var errs [13]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -66,8 +66,9 @@ func New(options ...Option) (*Orchestrator, error) {
 	o.parents, errs[9] = o.settings.parentIdentities()
 	errs[10] = o.settings.checkAuthorizer()
 	if errs[0] == nil {
-		o.policy, errs[10] = o.settings.policy(o.catalog)
+		o.policy, errs[11] = o.settings.policy(o.catalog)
 	}
+	errs[12] = o.settings.streams.check()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

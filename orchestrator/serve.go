@@ -127,7 +127,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
-		Authorizer: o.settings.authorizer,
+		Authorizer: o.settings.authorizer, Quota: o.settings.streams.quota(),
 	})
 	if err != nil {
 		return err
