@@ -59,6 +59,7 @@ func treatyCommand() *cobra.Command {
 			}
 			options := []orchestrator.Option{
 				orchestrator.WithStore(store),
+				orchestrator.WithStreamLimits(orchestrator.StreamLimits{PerCaller: maxWatchers, Total: maxWatchers}),
 				orchestrator.WithParticipant(workService, participant),
 				orchestrator.WithLogger(warnings(cmd.ErrOrStderr())),
 				orchestrator.WithReady(func(r orchestrator.Ready) { fmt.Fprintln(cmd.OutOrStdout(), ready+r.Address) }),

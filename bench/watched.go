@@ -26,6 +26,9 @@ const (
 	// watchedDelay is how long the watched saga sleeps first, so that all can watch it before its steps begin.
 	watchedDelay = 3 * time.Second
 
+	// maxWatchers is how many may watch at once.
+	maxWatchers = 20_000
+
 	// watchersPerConn is how many watchers share a connection.
 	watchersPerConn = 100
 )

@@ -49,6 +49,7 @@ type flags struct {
 	policy         string
 	token          tokenFlags
 	startLimits    limitFlag
+	streams        StreamLimits
 	labelLimits    limitFlag
 	logLevel       string
 	logFormat      string
@@ -144,6 +145,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"repeat the flag for more definitions")
 	set.Var(&f.labelLimits, "label-limit",
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
+	f.streams.register(set)
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -346,7 +348,12 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
+<<<<<<< HEAD
 		WithPolicyFile(f.policy), f.token.option(),
+=======
+		WithPolicyFile(f.policy),
+		WithStreamLimits(f.streams),
+>>>>>>> limits
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))

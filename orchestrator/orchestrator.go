@@ -67,11 +67,15 @@ func New(options ...Option) (*Orchestrator, error) {
 	errs[10] = o.settings.checkAuthorizer()
 	if errs[0] == nil {
 		o.policy, errs[11] = o.settings.policy(o.catalog)
+<<<<<<< HEAD
 	}
 	errs[12] = o.useTokens()
 	if o.policy != nil {
 		o.settings.authorizer = o.policy
+=======
+>>>>>>> limits
 	}
+	errs[12] = o.settings.streams.check()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

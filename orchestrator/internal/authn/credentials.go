@@ -43,7 +43,11 @@ type plaintext struct {
 
 // ServerHandshake returns the connection and whose it is.
 func (p plaintext) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	socket, is := conn.(*net.UnixConn)
+	under := conn
+	if wrapper, is := conn.(interface{ NetConn() net.Conn }); is {
+		under = wrapper.NetConn()
+	}
+	socket, is := under.(*net.UnixConn)
 	if !is {
 		return p.TransportCredentials.ServerHandshake(conn)
 	}

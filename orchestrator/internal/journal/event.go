@@ -42,6 +42,14 @@ type Event struct {
 	Err error
 }
 
+// Size returns about how many bytes the event takes in memory and on the wire.
+func (e *Event) Size() int {
+	return eventOverhead + len(e.Source) + len(e.ID) + len(e.Type) + len(e.Subject) + len(e.Data)
+}
+
+// eventOverhead is what Event.Size counts for the fields with a fixed size.
+const eventOverhead = 64
+
 // Await is a saga's wait for an event.
 type Await struct {
 	// Type is the full name of the event's message. It isn't empty.
@@ -68,6 +76,24 @@ type EventsParams struct {
 
 	// Limit is the maximum number of events. It must be positive.
 	Limit int
+
+	// MaxBytes ends a page with the event with which the page has this many bytes, by Event.Size. 0 means no limit.
+	MaxBytes int
+}
+
+// Full returns whether a page is as large as it may be, so that another one may follow.
+func (p *EventsParams) Full(page []*Event) bool {
+	if len(page) >= p.Limit {
+		return true
+	}
+	if p.MaxBytes <= 0 {
+		return false
+	}
+	size := 0
+	for _, event := range page {
+		size += event.Size()
+	}
+	return size >= p.MaxBytes
 }
 
 // Consumer is a named reader of events.

@@ -31,6 +31,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.SliceBuffer(*m)}, nil
 	case Message:
 		return mem.BufferSlice{mem.SliceBuffer(m)}, nil
+	case *Held:
+		return m.buffers(), nil
 	}
 	data, err := c.proto.Marshal(v)
 	if err != nil {

@@ -11,12 +11,14 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
+	"github.com/treatyhq/treaty/orchestrator/internal/quota"
 )
 
 const (
@@ -30,8 +32,14 @@ const (
 	// maxEventTypes limits the event types in the request for a stream.
 	maxEventTypes = 100
 
-	// maxEventsRead limits the events that are read from the store at a time. Each may have maxEventBytes.
+	// maxEventsRead limits the events that are read from the store at a time.
 	maxEventsRead = 32
+
+	// maxBytesRead is with how many bytes a page of events ends. Its last event may have maxEventBytes.
+	maxBytesRead = 16 << 10
+
+	// pageRoom is the room that a page of events needs.
+	pageRoom = maxBytesRead + maxEventBytes
 
 	// maxUnwanted is how far a consumer may get ahead of its stored position because of events that it doesn't want.
 	maxUnwanted = 1000
@@ -48,6 +56,10 @@ func (s *Server) StreamEvents(
 	if err != nil {
 		return err
 	}
+	if r.call, err = s.openStream(stream.Context()); err != nil {
+		return err
+	}
+	defer r.call.Close()
 	return r.run(stream.Context(), request.GetAfterPosition(), stream)
 }
 
@@ -64,7 +76,8 @@ func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventSt
 	if n := len(request.GetSubject()); n > machine.MaxSubjectBytes {
 		return nil, invalid("subject", "has %d bytes; a correlation key has at most %d", n, machine.MaxSubjectBytes)
 	}
-	r := &eventStream{server: s, wanted: journal.EventsParams{Types: request.GetTypes(), Subject: request.GetSubject()}}
+	r := &eventStream{server: s, wanted: journal.EventsParams{Types: request.GetTypes(), Subject: request.GetSubject(),
+		MaxBytes: maxBytesRead}}
 	if r.consumer = request.GetConsumer(); r.consumer == "" {
 		if request.GetMaxUnacknowledged() != 0 {
 			return nil, invalid("max_unacknowledged", "is only for a named consumer: set consumer, or leave it out")
@@ -88,6 +101,7 @@ func (s *Server) newEventStream(request *treatyv1.StreamEventsRequest) (*eventSt
 // eventStream sends events to one client.
 type eventStream struct {
 	server *Server
+	call   *quota.Call
 	wanted journal.EventsParams // without position and limit
 
 	position uint64 // all wanted events up to here were sent
@@ -239,33 +253,84 @@ func (r *eventStream) catchUp(
 	ctx context.Context, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
 ) error {
 	for {
-		params := r.wanted
-		if params.Limit = r.capacity(); params.Limit == 0 {
+		limit := r.capacity()
+		if limit == 0 {
 			return nil
 		}
-		params.After = r.position
-		events, err := r.server.store.Events(ctx, params)
-		if err != nil {
+		if ended, err := r.sendPage(ctx, limit, stream); ended || err != nil {
 			return err
 		}
-		oldest, newest, err := r.server.store.EventRange(ctx)
-		if err != nil {
-			return err
-		}
-		if err := r.checkPurged(oldest); err != nil {
-			return err
-		}
-		if err := r.send(events, stream); err != nil {
-			return err
-		}
-		if len(events) < params.Limit {
-			// No other event up to the one that was the newest before this read is wanted. Later events have higher
-			// positions.
-			r.position = max(r.position, r.newest)
-		}
-		if r.newest = newest; r.position >= newest {
-			return nil
-		}
+	}
+}
+
+// sendPage waits until the client has taken what was sent before, and sends the next page. It returns whether there are
+// no more events.
+func (r *eventStream) sendPage(
+	ctx context.Context, limit int, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+) (ended bool, err error) {
+	room, err := r.call.Reserve(ctx, pageRoom, r.session.replaced(), r.server.stopping)
+	if err != nil {
+		return false, r.noRoom(err)
+	}
+	defer room.Close()
+	params := r.wanted
+	params.Limit, params.After = limit, r.position
+	events, err := r.server.store.Events(ctx, params)
+	if err != nil {
+		return false, err
+	}
+	oldest, newest, err := r.server.store.EventRange(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := r.checkPurged(oldest); err != nil {
+		return false, err
+	}
+	if err := r.send(events, room, stream); err != nil {
+		return false, err
+	}
+	if len(events) == 0 {
+		// No other event up to the one that was the newest before this read is wanted. Later events have higher
+		// positions.
+		r.position = max(r.position, r.newest)
+	}
+	r.newest = newest
+	return r.position >= newest, nil
+}
+
+// noRoom returns the error of a stream that got no room for events.
+func (r *eventStream) noRoom(err error) error {
+	switch {
+	case errors.Is(err, quota.ErrInterrupted):
+		return r.interrupted()
+	case !errors.Is(err, quota.ErrStalled):
+		return err
+	}
+	stalled := &apiError{
+		code: codes.ResourceExhausted, reason: treatyv1.ErrorReason_ERROR_REASON_STREAM_STALLED,
+		metadata: map[string]string{wire.ErrorPosition: strconv.FormatUint(r.position, 10)},
+		message: fmt.Sprintf("the reader of this stream, or the caller's others, took nothing for %v: process what "+
+			"has arrived, up to position %d, and open the stream again after it",
+			r.server.quota.Limits().StalledAfter, r.position),
+	}
+	if r.consumer != "" {
+		stalled.metadata[wire.ErrorConsumer] = r.consumer
+		stalled.message = fmt.Sprintf("the consumer %q, or the caller's other streams, took nothing for %v: process "+
+			"and acknowledge what has arrived, up to position %d, and open the stream again; a lower "+
+			"max_unacknowledged keeps less waiting", r.consumer, r.server.quota.Limits().StalledAfter, r.position)
+	}
+	return stalled
+}
+
+// interrupted returns why the stream must end, or nil.
+func (r *eventStream) interrupted() error {
+	select {
+	case <-r.session.replaced():
+		return r.takenError()
+	case <-r.server.stopping:
+		return engine.ErrStopping
+	default:
+		return nil
 	}
 }
 
@@ -285,20 +350,20 @@ func (r *eventStream) capacity() int {
 }
 
 func (r *eventStream) send(
-	events []*journal.Event, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
+	events []*journal.Event, room *quota.Room, stream grpc.ServerStreamingServer[treatyv1.StreamEventsResponse],
 ) error {
 	for _, event := range events {
-		select {
-		case <-r.session.replaced():
-			return r.takenError()
-		case <-r.server.stopping:
-			return engine.ErrStopping
-		default:
+		if err := r.interrupted(); err != nil {
+			return err
+		}
+		encoded, err := proto.Marshal(&treatyv1.StreamEventsResponse{Event: publishedOf(event)})
+		if err != nil {
+			return fmt.Errorf("serializing the event at position %d: %w", event.Position, err)
 		}
 		if r.session != nil {
 			r.unacknowledged = append(r.unacknowledged, event.Position)
 		}
-		if err := stream.Send(&treatyv1.StreamEventsResponse{Event: publishedOf(event)}); err != nil {
+		if err := stream.SendMsg(room.Message(encoded)); err != nil {
 			return sendError("sending an event", err)
 		}
 		r.position = event.Position

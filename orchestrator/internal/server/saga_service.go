@@ -148,11 +148,19 @@ func (s *Server) WatchSaga(
 	if err != nil {
 		return err
 	}
+	call, err := s.openStream(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer call.Close()
 	watch := s.engine.Watch(id)
 	defer watch.Close()
 	ctx, cancel := s.untilStopping(stream.Context())
 	defer cancel()
 	for {
+		if err := s.awaitReader(ctx, call); err != nil {
+			return err
+		}
 		view, err := watch.Next(ctx)
 		if err != nil {
 			return err
@@ -161,8 +169,8 @@ func (s *Server) WatchSaga(
 		if err != nil {
 			return err
 		}
-		if err := stream.SendMsg(payload(encoded)); err != nil {
-			return sendError("sending a change", err)
+		if err := s.sendChange(ctx, call, encoded, stream); err != nil {
+			return err
 		}
 		if view.Saga.GetEndTime() != nil {
 			return nil

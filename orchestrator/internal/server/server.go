@@ -25,6 +25,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/authn"
+	"github.com/treatyhq/treaty/orchestrator/internal/quota"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
@@ -105,6 +106,9 @@ type Config struct {
 
 	// MaxMessageBytes limits a request, in bytes. The default is 4 MiB.
 	MaxMessageBytes int
+
+	// Quota limits what callers hold: streams, and bytes that wait until they are read.
+	Quota quota.Limits
 }
 
 // Server serves the orchestrator's API. Its methods are safe for concurrent use.
@@ -143,6 +147,7 @@ type Server struct {
 	health   *health.Server
 	services []string
 
+	quota     *quota.Quota
 	consumers consumers
 	scopes    scopes
 	held      atomic.Int64 // the calls of parents that wait for their children
@@ -179,6 +184,7 @@ func New(config Config) (*Server, error) {
 		authorizer: config.Authorizer,
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
+		quota:      quota.New(config.Quota),
 		scopes:     scopes{store: config.Store, logger: config.Logger},
 		stopping:   make(chan struct{}),
 		idle:       make(chan struct{}),
@@ -219,9 +225,10 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 	if config.MaxMessageBytes <= 0 {
 		config.MaxMessageBytes = defaultMaxMessageBytes
 	}
+	// Replies are held around the interceptors of config.Options, so that those see messages.
 	options := append([]grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(s.authenticateUnary),
-		grpc.ChainStreamInterceptor(s.authenticateStream),
+		grpc.ChainUnaryInterceptor(s.authenticateUnary, s.holdReply),
+		grpc.ChainStreamInterceptor(s.authenticateStream, s.holdStream),
 	}, config.Options...)
 	return append(options,
 		grpc.ForceServerCodecV2(rawcodec.New()),
@@ -272,7 +279,8 @@ func (s *Server) SetReady() {
 
 // Serve accepts connections on the listener until Drain or Close, which close it and make Serve return nil.
 func (s *Server) Serve(listener net.Listener) error {
-	if err := s.grpc.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	watched := &watchedListener{Listener: listener, closed: s.quota.Disconnect}
+	if err := s.grpc.Serve(watched); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serving on %s: %w", listener.Addr(), err)
 	}
 	return nil

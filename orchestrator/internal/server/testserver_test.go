@@ -30,6 +30,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
+	"github.com/treatyhq/treaty/orchestrator/internal/quota"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
 )
@@ -288,6 +289,7 @@ type security struct {
 	identities     map[string][]string // by service
 	parents        []string
 	authorizer     access.Authorizer
+	quota          quota.Limits // of what callers hold
 }
 
 func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
@@ -302,6 +304,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 			changeAddress, issueCard, verifyApplicant,
 		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
 		Authorizer: tls.authorizer,
+		Quota:      tls.quota,
 	}, tls.client)
 	return a
 }

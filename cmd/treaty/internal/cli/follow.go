@@ -194,10 +194,11 @@ func (a *app) stream(ctx context.Context, name string, seen func(*treatyv1.Saga)
 }
 
 // isBroken reports whether a stream ended for a reason that has nothing to do with its content: the server's process
-// stopped, or a proxy limits how long a stream may be.
+// stopped, a proxy limits how long a stream may be, or nothing was read for a while, for example because the output of
+// the program wasn't.
 func isBroken(err error) bool {
 	code := status.Code(err)
-	return code == codes.Unavailable || code == codes.DeadlineExceeded
+	return code == codes.Unavailable || code == codes.DeadlineExceeded || problem.IsStalled(err)
 }
 
 // gaveUp explains why following a saga ended first: --timeout passed, or the command was interrupted.

@@ -231,6 +231,17 @@ func TestLanguageRequests(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+	t.Run("events continue after a stream that wasn't read", func(t *testing.T) {
+		f.Events = append([]servertest.EventStage{{
+			Events: []*treatyv1.PublishedEvent{shipment(t, 9)}, Err: failure(t, codes.ResourceExhausted,
+				"the reader took nothing for 30s", &errdetails.ErrorInfo{Reason: "STREAM_STALLED", Domain: "treaty"}),
+		}}, eventHistory(t)...)
+		do(t, 0, "events", "--count", "2", "--after", "3")
+		if got := servertest.Last[*treatyv1.StreamEventsRequest](t, f); got.GetAfterPosition() != 9 {
+			t.Errorf("got %v", got)
+		}
+		f.Events = eventHistory(t)[:1]
+	})
 	t.Run("a consumer acknowledges", func(t *testing.T) {
 		do(t, 0, "events", "--count", "2", "--consumer", "audit", "--after", "3")
 		got := servertest.Last[*treatyv1.AcknowledgeEventsRequest](t, f)

@@ -25,5 +25,11 @@ func reasonOf(failure *status.Status) treatyv1.ErrorReason {
 	return wire.ParseReason(errorInfo(failure).GetReason())
 }
 
+// IsStalled reports whether an orchestrator has ended a stream since nothing of it was read for a while.
+func IsStalled(err error) bool {
+	failure, _ := status.FromError(err)
+	return reasonOf(failure) == treatyv1.ErrorReason_ERROR_REASON_STREAM_STALLED
+}
+
 // sagaOf returns the name of the saga that an orchestrator's error is about, or "".
 func sagaOf(failure *status.Status) string { return errorInfo(failure).GetMetadata()[wire.ErrorSaga] }

@@ -135,7 +135,7 @@ func (m *Memory) Events(ctx context.Context, params journal.EventsParams) ([]*jo
 	var events []*journal.Event
 	err := m.page(ctx, "read events", params.Limit, func(c *contents) {
 		for _, event := range c.events {
-			if event.Position > params.After && len(events) < params.Limit &&
+			if event.Position > params.After && !params.Full(events) &&
 				(len(params.Types) == 0 || slices.Contains(params.Types, event.Type)) &&
 				(params.Subject == "" || params.Subject == event.Subject) {
 				events = append(events, cloneEvent(event))

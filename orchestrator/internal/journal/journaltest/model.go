@@ -212,6 +212,9 @@ func (m *modelRun) awaits(n int) []journal.Await {
 
 func (m *modelRun) eventsParams() journal.EventsParams {
 	params := journal.EventsParams{After: m.random.Uint64N(60), Limit: 1 + m.random.IntN(10)}
+	if m.random.IntN(2) == 0 {
+		params.MaxBytes = m.random.IntN(1000)
+	}
 	for range m.random.IntN(3) {
 		params.Types = append(params.Types, m.kind())
 	}

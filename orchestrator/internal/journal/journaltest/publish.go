@@ -59,6 +59,10 @@ func publishAndRead(f *fixture) {
 	}{
 		"all":                   {journal.EventsParams{Limit: 10}, all},
 		"a page":                {journal.EventsParams{Limit: 2}, all[:2]},
+		"a page of bytes":       {journal.EventsParams{Limit: 10, MaxBytes: first.Size() + 1}, all[:2]},
+		"a page of one event":   {journal.EventsParams{Limit: 10, MaxBytes: 1}, all[:1]},
+		"a page, exactly":       {journal.EventsParams{Limit: 10, MaxBytes: first.Size() + second.Size()}, all[:2]},
+		"a page of a subject":   {journal.EventsParams{Subject: "c-2", Limit: 10, MaxBytes: 1}, all[1:2]},
 		"the next page":         {journal.EventsParams{After: second.Position, Limit: 2}, all[2:]},
 		"after the last":        {journal.EventsParams{After: third.Position, Limit: 2}, nil},
 		"far after the last":    {journal.EventsParams{After: 1 << 63, Limit: 2}, nil},

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -102,13 +103,23 @@ func (s *Store) Events(ctx context.Context, params journal.EventsParams) ([]*jou
 			}
 		}
 		sql, args := eventsQuery(params)
-		return r.query(sql, args, func(stmt *sqlite3.Stmt) error {
+		err := r.query(sql, args, func(stmt *sqlite3.Stmt) error {
 			events = append(events, scanEvent(stmt))
+			if params.Full(events) {
+				return errPageFull
+			}
 			return nil
 		})
+		if errors.Is(err, errPageFull) {
+			return nil
+		}
+		return err
 	})
 	return events, err
 }
+
+// errPageFull ends the reading of a page.
+var errPageFull = errors.New("the page is full")
 
 func eventsQuery(params journal.EventsParams) (sql string, args []any) {
 	var c condition

@@ -1,0 +1,62 @@
+package orchestrator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/treatyhq/treaty/orchestrator/internal/quota"
+)
+
+const (
+	// DefaultCallerStreams is the default of StreamLimits.PerCaller.
+	DefaultCallerStreams = quota.DefaultStreams
+
+	// DefaultTotalStreams is the default of StreamLimits.Total.
+	DefaultTotalStreams = quota.DefaultTotalStreams
+
+	// DefaultStalledAfter is the default of StreamLimits.StalledAfter.
+	DefaultStalledAfter = quota.DefaultStalledAfter
+)
+
+// StreamLimits limit the streams that callers have open: those that read events, watch a saga, or read descriptors. 0
+// is the default of each.
+type StreamLimits struct {
+	// PerCaller is how many streams one caller may have open. A caller is the principal of its client certificate, or
+	// else its host. Default DefaultCallerStreams.
+	PerCaller int
+
+	// Total is how many streams all callers together may have open. Default DefaultTotalStreams.
+	Total int
+
+	// StalledAfter is after how long a stream is ended whose reader takes nothing, although something was sent to it.
+	// Default DefaultStalledAfter.
+	StalledAfter time.Duration
+}
+
+// WithStreamLimits limits the streams that callers have open. One more than the limits allow is refused with
+// RESOURCE_EXHAUSTED, and a stream whose reader takes nothing is ended with it. Whoever reads events goes on after the
+// position that the error tells.
+func WithStreamLimits(limits StreamLimits) Option { return func(s *settings) { s.streams = limits } }
+
+func (l *StreamLimits) register(set *pflag.FlagSet) {
+	set.IntVar(&l.PerCaller, "caller-streams", DefaultCallerStreams,
+		"the `NUMBER` of streams, of events or of the changes of a saga, that one caller may have open")
+	set.IntVar(&l.Total, "total-streams", DefaultTotalStreams,
+		"the `NUMBER` of streams that all callers together may have open")
+	set.DurationVar(&l.StalledAfter, "stalled-after", DefaultStalledAfter,
+		"end a stream whose reader takes nothing for this `TIME`, although something was sent to it")
+}
+
+func (l StreamLimits) check() error {
+	if l.PerCaller < 0 || l.Total < 0 || l.StalledAfter < 0 {
+		return fmt.Errorf("the limits of streams are %d for each caller, %d in total and %v: none may be negative",
+			l.PerCaller, l.Total, l.StalledAfter)
+	}
+	return nil
+}
+
+func (l StreamLimits) quota() quota.Limits {
+	return quota.Limits{Streams: l.PerCaller, TotalStreams: l.Total, StalledAfter: l.StalledAfter}
+}
