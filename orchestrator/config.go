@@ -244,10 +244,8 @@ func (c *fileConfig) keys() []string {
 // repeatable returns whether a flag can be given several times.
 func repeatable(flag *pflag.Flag) bool {
 	switch flag.Value.(type) {
-	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *identityFlag, *limitFlag, *parentFlag,
-		*tokenFlag:
 	case *participantFlag, *broadcastFlag, *answersFlag, *commandsFlag, *contractsFlag, *identityFlag, *limitFlag,
-		*parentFlag:
+		*parentFlag, *tokenFlag:
 		return true
 	default:
 		return false

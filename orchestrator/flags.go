@@ -348,12 +348,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
-<<<<<<< HEAD
-		WithPolicyFile(f.policy), f.token.option(),
-=======
-		WithPolicyFile(f.policy),
-		WithStreamLimits(f.streams),
->>>>>>> limits
+		WithPolicyFile(f.policy), f.token.option(), WithStreamLimits(f.streams),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))

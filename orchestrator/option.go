@@ -49,13 +49,9 @@ type settings struct {
 	open           bool                     // beyond loopback, too
 	starts         engine.StartLimits
 	policyFile     string // empty: there is no policy
-<<<<<<< HEAD
 	token          tokenSettings
 	heapFloor      int64 // as heapfloor.Hold takes it
-=======
-	heapFloor      int64  // as heapfloor.Hold takes it
 	streams        StreamLimits
->>>>>>> limits
 
 	participantLimits map[string]ParticipantLimits // by service
 

@@ -49,7 +49,7 @@ func New(options ...Option) (*Orchestrator, error) {
 		option(&o.settings)
 	}
 	o.logger = cmp.Or(o.settings.logger, slog.Default())
-	var errs [13]error
+	var errs [14]error
 	o.catalog, errs[0] = contract.Load(protoregistry.GlobalFiles)
 	if errs[0] == nil {
 		o.participants, errs[1] = o.settings.connections(o.catalog)
@@ -67,15 +67,12 @@ func New(options ...Option) (*Orchestrator, error) {
 	errs[10] = o.settings.checkAuthorizer()
 	if errs[0] == nil {
 		o.policy, errs[11] = o.settings.policy(o.catalog)
-<<<<<<< HEAD
 	}
 	errs[12] = o.useTokens()
 	if o.policy != nil {
 		o.settings.authorizer = o.policy
-=======
->>>>>>> limits
 	}
-	errs[12] = o.settings.streams.check()
+	errs[13] = o.settings.streams.check()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

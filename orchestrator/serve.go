@@ -130,12 +130,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
-<<<<<<< HEAD
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
-		Authorizer: o.settings.authorizer, Participants: r.dispatcher.Describe,
-=======
-		Authorizer: o.settings.authorizer, Quota: o.settings.streams.quota(),
->>>>>>> limits
+		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 	})
 	if err != nil {
 		return err

@@ -154,7 +154,6 @@ const (
 	ErrorReason_ERROR_REASON_NOT_ACCEPTED ErrorReason = 55
 	// FAILED_PRECONDITION. The saga can't be purged: it hasn't ended, or a parent may still compensate it.
 	ErrorReason_ERROR_REASON_SAGA_KEPT ErrorReason = 58
-<<<<<<< HEAD
 	// PERMISSION_DENIED. The caller isn't allowed to do this. Whether what it asks for exists isn't told. Nothing was
 	// done.
 	ErrorReason_ERROR_REASON_NOT_ALLOWED ErrorReason = 59
@@ -162,12 +161,6 @@ const (
 	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 60
 	// ALREADY_EXISTS. Another principal has published an event with this source and id. Nothing was published.
 	ErrorReason_ERROR_REASON_OTHER_PUBLISHER ErrorReason = 61
-<<<<<<< HEAD
-=======
-	// FAILED_PRECONDITION. What is stored is sealed with a key that the orchestrator doesn't have.
-	ErrorReason_ERROR_REASON_KEY_MISSING ErrorReason = 64
->>>>>>> seal
-=======
 	// RESOURCE_EXHAUSTED. The stream was ended, since its reader took nothing for a while, and what was sent to it waited
 	// in the orchestrator's memory. For a stream of events, the position in the metadata is that of the last event that
 	// was sent. Read what has arrived, and continue after it.
@@ -175,7 +168,8 @@ const (
 	// RESOURCE_EXHAUSTED. The caller, or all callers together, hold as much as a limit of the orchestrator allows: open
 	// streams, replies that aren't read, or stored events. Nothing was recorded.
 	ErrorReason_ERROR_REASON_LIMIT_REACHED ErrorReason = 63
->>>>>>> limits
+	// FAILED_PRECONDITION. What is stored is sealed with a key that the orchestrator doesn't have.
+	ErrorReason_ERROR_REASON_KEY_MISSING ErrorReason = 64
 )
 
 // Enum value maps for ErrorReason.
@@ -234,18 +228,12 @@ var (
 		54: "ERROR_REASON_SAGA_CHANGED",
 		55: "ERROR_REASON_NOT_ACCEPTED",
 		58: "ERROR_REASON_SAGA_KEPT",
-<<<<<<< HEAD
 		59: "ERROR_REASON_NOT_ALLOWED",
 		60: "ERROR_REASON_TOKEN_INVALID",
 		61: "ERROR_REASON_OTHER_PUBLISHER",
-<<<<<<< HEAD
-=======
-		64: "ERROR_REASON_KEY_MISSING",
->>>>>>> seal
-=======
 		62: "ERROR_REASON_STREAM_STALLED",
 		63: "ERROR_REASON_LIMIT_REACHED",
->>>>>>> limits
+		64: "ERROR_REASON_KEY_MISSING",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -301,18 +289,12 @@ var (
 		"ERROR_REASON_SAGA_CHANGED":            54,
 		"ERROR_REASON_NOT_ACCEPTED":            55,
 		"ERROR_REASON_SAGA_KEPT":               58,
-<<<<<<< HEAD
 		"ERROR_REASON_NOT_ALLOWED":             59,
 		"ERROR_REASON_TOKEN_INVALID":           60,
 		"ERROR_REASON_OTHER_PUBLISHER":         61,
-<<<<<<< HEAD
-=======
-		"ERROR_REASON_KEY_MISSING":             64,
->>>>>>> seal
-=======
 		"ERROR_REASON_STREAM_STALLED":          62,
 		"ERROR_REASON_LIMIT_REACHED":           63,
->>>>>>> limits
+		"ERROR_REASON_KEY_MISSING":             64,
 	}
 )
 
@@ -347,15 +329,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-<<<<<<< HEAD
-<<<<<<< HEAD
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x98\x0e\n" +
-=======
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xd6\r\n" +
->>>>>>> seal
-=======
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xd9\x0e\n" +
->>>>>>> limits
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xf7\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -411,19 +385,12 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x19ERROR_REASON_SAGA_CHANGED\x106\x12\x1d\n" +
 	"\x19ERROR_REASON_NOT_ACCEPTED\x107\x12\x1a\n" +
 	"\x16ERROR_REASON_SAGA_KEPT\x10:\x12\x1c\n" +
-<<<<<<< HEAD
 	"\x18ERROR_REASON_NOT_ALLOWED\x10;\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10<\x12 \n" +
-<<<<<<< HEAD
-	"\x1cERROR_REASON_OTHER_PUBLISHER\x10=B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
-=======
-	"\x18ERROR_REASON_KEY_MISSING\x10@B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
->>>>>>> seal
-=======
 	"\x1cERROR_REASON_OTHER_PUBLISHER\x10=\x12\x1f\n" +
 	"\x1bERROR_REASON_STREAM_STALLED\x10>\x12\x1e\n" +
-	"\x1aERROR_REASON_LIMIT_REACHED\x10?B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
->>>>>>> limits
+	"\x1aERROR_REASON_LIMIT_REACHED\x10?\x12\x1c\n" +
+	"\x18ERROR_REASON_KEY_MISSING\x10@B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

@@ -94,6 +94,7 @@ type Config struct {
 	// Exposed says that other machines can reach the API. Then nobody completes the steps of a participant without
 	// identities, and nobody is believed as a parent's orchestrator without Parents, unless an Authorizer decides.
 	Exposed bool
+
 	// Participants returns what is known of the participants. Optional.
 	Participants func() []*treatyv1.Participant
 
@@ -116,19 +117,6 @@ type Server struct {
 	treatyv1.UnimplementedSagaServiceServer
 	treatyv1.UnimplementedEventServiceServer
 
-	name        string
-	engine      Engine
-	store       Store
-	catalog     *contract.Catalog
-	definitions map[string]*definition
-	telemetry   *telemetry.Telemetry
-	logger      *slog.Logger
-	identities  map[string][]string
-	parents     []string
-	callers     *authn.Authenticator
-	authorizer  access.Authorizer
-	strict      bool            // exposed, and without an authorizer
-	asks        map[string]rule // by the full name of the method, with the slash before it
 	name         string
 	engine       Engine
 	store        Store
@@ -141,6 +129,7 @@ type Server struct {
 	parents      []string
 	callers      *authn.Authenticator
 	authorizer   access.Authorizer
+	strict       bool            // exposed, and without an authorizer
 	asks         map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
