@@ -21,8 +21,11 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
@@ -39,10 +42,24 @@ type guarded struct {
 	dir       string
 }
 
-// openGuarded opens a company over mutual TLS.
+// policyOfGuarded lets a person start sagas and look at them, and the identity service complete and publish what is its
+// own.
+const policyOfGuarded = `grants:
+- principals: ` + trustDomain + `operator
+  roles: [starter, operator]
+  definitions: "*"
+- principals: ` + trustDomain + company.Identity + `
+  roles: participant
+  methods: acme.identity.v1.IdentityService/*
+  events: acme.identity.v1.*
+  sources: register
+`
+
+// openGuarded opens a company over mutual TLS, with a policy.
 func openGuarded(t *testing.T) *guarded {
 	t.Helper()
 	g := &guarded{authority: testkit.NewAuthority(t), dir: t.TempDir()}
+	policy := testkit.WriteFile(t, g.dir, "policy.yaml", []byte(policyOfGuarded))
 	ca := testkit.WriteFile(t, g.dir, "ca.pem", g.authority.PEM())
 	files := make(map[string][2]string)
 	for _, name := range append(company.Participants(), company.Orchestrator) {
@@ -51,15 +68,15 @@ func openGuarded(t *testing.T) *guarded {
 	}
 	var err error
 	g.Company, err = company.Open(t.Context(), company.Params{
-		Dir: t.TempDir(), GoOnly: true, RegisterLatency: 10 * time.Millisecond, InspectionTakes: 10 * time.Millisecond,
-		RegisterDecidesAfter: 10 * time.Millisecond,
+		Dir: t.TempDir(), GoOnly: true, RegisterLatency: 10 * time.Millisecond, InspectionTakes: time.Second,
+		RegisterDecidesAfter: 3 * time.Second,
 		Args: func(name string) []string {
 			cert, key := files[name][0], files[name][1]
 			args := []string{"--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca}
 			switch name {
 			case company.Orchestrator:
 				return append(args, "--participant-tls-ca", ca, "--participant-tls-cert", cert,
-					"--participant-tls-key", key,
+					"--participant-tls-key", key, "--policy", policy,
 					"--participant-identity", "acme.identity.v1.IdentityService="+trustDomain+company.Identity)
 			case company.Identity:
 				args = append(args, "--orchestrator-tls-ca", ca, "--orchestrator-tls-cert", cert,
@@ -228,6 +245,79 @@ func TestForgedCommands(t *testing.T) {
 		&treatyv1.GetSagaRequest{Name: saga})
 	if err != nil {
 		t.Errorf("the id of the saga wasn't the one that was guessed: %v", err)
+	}
+}
+
+// TestStrangersCallTheAPI does with another service's certificate what only others may do at the orchestrator of a
+// company: it completes commands, publishes and acknowledges events, undoes a child, and starts, reads and cancels
+// sagas. Everything is refused, and the sagas end as they would have.
+func TestStrangersCallTheAPI(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	g := openGuarded(t)
+	_, customers := createCustomers(ctx, t, g.Company, "Applicant")
+	request := &identityv1.VerifyApplicantRequest{
+		RequestId: "1", Customer: customers[0], DisplayName: "Ada", PassportNumber: "ZZ0000001",
+		ConfirmWithin: durationpb.New(time.Hour),
+	}
+	packed, err := anypb.New(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sagas := treatyv1.NewSagaServiceClient(g.Conn(company.Orchestrator))
+	stranger := g.as(t, company.Card, company.Orchestrator)
+	theirs, events := treatyv1.NewSagaServiceClient(stranger), treatyv1.NewEventServiceClient(stranger)
+	refused := func(what string, err error, want codes.Code) {
+		t.Helper()
+		if status.Code(err) != want {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	_, err = theirs.CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: verifyApplicant, Request: packed})
+	refused("using up a request id", err, codes.PermissionDenied)
+
+	saga, err := sagas.CreateSaga(ctx, &treatyv1.CreateSagaRequest{Definition: verifyApplicant, Request: packed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inspected, err := anypb.New(&identityv1.PassportInspected{Inspection: "inspections/forged"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = theirs.CompleteStep(ctx, &treatyv1.CompleteStepRequest{
+		Name: saga.GetName() + "/steps/2", Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
+		How: &treatyv1.CompleteStepRequest_Reply{Reply: inspected},
+	})
+	refused("completing the clerk's command", err, codes.PermissionDenied)
+	_, err = theirs.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: saga.GetName()})
+	refused("reading a saga", err, codes.PermissionDenied)
+	_, err = theirs.CancelSaga(ctx, &treatyv1.CancelSagaRequest{Name: saga.GetName()})
+	refused("cancelling a saga", err, codes.PermissionDenied)
+	verified, err := anypb.New(&identityv1.ApplicantVerified{
+		Applicant: awaited(t, g.Company, saga.GetName()), RegisterReference: "forged",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = events.PublishEvents(ctx, &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{{
+		Id: "forged", Source: "register", Data: verified,
+	}}})
+	refused("publishing the register's decision", err, codes.PermissionDenied)
+	_, err = events.AcknowledgeEvents(ctx, &treatyv1.AcknowledgeEventsRequest{Consumer: "warehouse", Position: 1})
+	refused("acknowledging another's events", err, codes.PermissionDenied)
+
+	ended, err := sagas.WaitSaga(ctx, &treatyv1.WaitSagaRequest{Name: saga.GetName()})
+	if err != nil || ended.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		t.Fatalf("the saga ended as %v: %v", ended, err)
+	}
+	undo := metadata.AppendToOutgoingContext(ctx, wire.SagaKey, "sagas/parent",
+		wire.CommandIDKey, "sagas/parent/steps/1", wire.DirectionKey, wire.Compensation)
+	_, err = identityv1.NewIdentitySagasClient(stranger).UndoVerifyApplicant(undo,
+		&identityv1.UndoVerifyApplicantRequest{Action: request})
+	refused("undoing a child", err, codes.Unauthenticated)
+	after, err := sagas.GetSaga(ctx, &treatyv1.GetSagaRequest{Name: saga.GetName()})
+	if err != nil || after.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		t.Errorf("afterwards, the saga is %v: %v", after, err)
 	}
 }
 
