@@ -45,6 +45,7 @@ type settings struct {
 	tokens         access.TokenVerifier // nil: tokens count for nothing
 	authorizer     access.Authorizer    // nil: everybody may do everything
 	open           bool                 // beyond loopback, too
+	audit          *slog.Logger         // nil: nothing is audited
 	starts         engine.StartLimits
 	policyFile     string // empty: there is no policy
 	heapFloor      int64  // as heapfloor.Hold takes it

@@ -3,17 +3,21 @@ package orchestrator_test
 import (
 	"context"
 	"crypto/x509"
+	"log/slog"
 	"net/url"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator"
 	"github.com/treatyhq/treaty/orchestrator/saga"
@@ -89,7 +93,9 @@ func TestStrangersCompleteNothing(t *testing.T) {
 			_, heartbeat := stranger.HeartbeatStep(w.ctx(), &treatyv1.HeartbeatStepRequest{
 				Name: saga + "/steps/1", Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
 			})
-			for what, err := range map[string]error{"completion": complete, "decision": decide, "heartbeat": heartbeat} {
+			for what, err := range map[string]error{
+				"completion": complete, "decision": decide, "heartbeat": heartbeat,
+			} {
 				if reason, _ := info(err); status.Code(err) != codes.PermissionDenied ||
 					reason != treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT {
 					t.Errorf("%s: %v", what, err)
@@ -161,7 +167,8 @@ func TestStrangersUndoNoChild(t *testing.T) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
-			list, err := treatyv1.NewSagaServiceClient(connect("stranger")).ListSagas(w.ctx(), new(treatyv1.ListSagasRequest))
+			client := treatyv1.NewSagaServiceClient(connect("stranger"))
+			list, err := client.ListSagas(w.ctx(), new(treatyv1.ListSagasRequest))
 			if want := map[bool]int{true: 2}[test.parent]; err != nil || len(list.GetSagas()) != want {
 				t.Errorf("there are %d sagas, %v; want %d", len(list.GetSagas()), err, want)
 			}
@@ -208,6 +215,44 @@ func TestStrangersTakeNoConsumer(t *testing.T) {
 		Consumer: "orders", Position: 1,
 	}); err != nil {
 		t.Errorf("the owner acknowledges: %v", err)
+	}
+}
+
+// TestAuditsAttacks reads the audit log of what a stranger tried, and of what its rightful caller did.
+func TestAuditsAttacks(t *testing.T) {
+	log := new(sharedLog)
+	w, as := exposed(t, registerInspection, orchestrator.WithAuditLogger(slog.New(slog.NewJSONHandler(log, nil))),
+		orchestrator.WithParticipantIdentity(identityService, identitySPIFFEID))
+	saga := startInspection(t, w, as)
+	if _, err := treatyv1.NewSagaServiceClient(as("stranger")).CompleteStep(w.ctx(), inspected(t, saga)); err == nil {
+		t.Fatal("a stranger completes a step")
+	}
+	if _, err := treatyv1.NewSagaServiceClient(as("identity")).CompleteStep(w.ctx(), inspected(t, saga)); err != nil {
+		t.Fatal(err)
+	}
+	plaintext := testkit.Dial(t, strings.Replace(w.ready.Address, "[::]", "127.0.0.1", 1),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client := treatyv1.NewSagaServiceClient(plaintext)
+	if _, err := client.ListSagas(w.ctx(), new(treatyv1.ListSagasRequest)); err == nil {
+		t.Fatal("a caller over plaintext is answered")
+	}
+	w.stop()
+	for _, want := range []string{
+		`"principal":"spiffe://acme.example/orders","action":"start","definition":"` + changeAddress +
+			`","decision":"allowed"`,
+		`"principal":"spiffe://acme.example/stranger","action":"complete","definition":"` + changeAddress +
+			`","saga":"` + saga + `","method":"acme.identity.v1.IdentityService/InspectPassport","reason":"only the ` +
+			`step's participant`,
+		`"principal":"spiffe://acme.example/identity","action":"complete","definition":"` + changeAddress +
+			`","saga":"` + saga + `","method":"acme.identity.v1.IdentityService/InspectPassport","decision":"allowed"`,
+		`"msg":"handshake refused","from":"127.0.0.1:`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the audit log lacks %s:\n%s", want, log.String())
+		}
+	}
+	if strings.Contains(log.String(), "inspections/1") || strings.Contains(log.String(), `"action":"read"`) {
+		t.Errorf("the audit log has payloads or reads:\n%s", log.String())
 	}
 }
 

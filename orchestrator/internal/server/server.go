@@ -24,6 +24,7 @@ import (
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/audit"
 	"github.com/treatyhq/treaty/orchestrator/internal/authn"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -94,6 +95,9 @@ type Config struct {
 	// identities, and nobody is believed as a parent's orchestrator without Parents, unless an Authorizer decides.
 	Exposed bool
 
+	// Audit has who did what. Nothing is audited without it.
+	Audit *audit.Log
+
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
 
@@ -121,6 +125,7 @@ type Server struct {
 	parents     []string
 	callers     *authn.Authenticator
 	authorizer  access.Authorizer
+	audit       *audit.Log      // nil: none
 	strict      bool            // exposed, and without an authorizer
 	asks        map[string]rule // by the full name of the method, with the slash before it
 
@@ -161,6 +166,7 @@ func New(config Config) (*Server, error) {
 			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
 		}),
 		authorizer: config.Authorizer,
+		audit:      config.Audit,
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
 		scopes:     scopes{store: config.Store, logger: config.Logger},
@@ -207,6 +213,10 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(s.authenticateUnary),
 		grpc.ChainStreamInterceptor(s.authenticateStream),
 	}, config.Options...)
+	var refused func(net.Addr, error)
+	if config.Audit != nil {
+		refused = config.Audit.HandshakeRefused
+	}
 	return append(options,
 		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.ChainUnaryInterceptor(s.interceptUnary),
@@ -221,7 +231,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
-		grpc.Creds(authn.Credentials(config.TLS, nil)),
+		grpc.Creds(authn.Credentials(config.TLS, refused)),
 	)
 }
 
