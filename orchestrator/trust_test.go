@@ -3,8 +3,10 @@ package orchestrator_test
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -285,4 +288,107 @@ func TestStrangersUseUpNoEventID(t *testing.T) {
 	}
 	publish(w.ctx(), t, identity, "2")
 	publish(w.ctx(), t, identity, "2") // its own event again
+}
+
+// ownSagas lets everybody start sagas, and only some read them.
+type ownSagas struct{ readers []string }
+
+func (o ownSagas) Authorize(_ context.Context, request access.Request) error {
+	if request.Action == access.Start || slices.Contains(o.readers, request.Principal.String()) {
+		return nil
+	}
+	return errors.New("only sagas of one's own may be read")
+}
+
+func (ownSagas) Changed() <-chan struct{} { return nil }
+
+// TestStrangersAttachOnlyToWhatTheyMayRead starts a saga with a request id that another principal has used.
+func TestStrangersAttachOnlyToWhatTheyMayRead(t *testing.T) {
+	w, dial := securedAt(t, "0.0.0.0:0", registerVerification, orchestrator.WithAuthorizer(
+		ownSagas{readers: []string{"spiffe://acme.example/support"}}))
+	start := func(name string) error {
+		id := &url.URL{Scheme: "spiffe", Host: "acme.example", Path: "/" + name}
+		client := identityv1.NewIdentitySagasClient(dial(&x509.Certificate{URIs: []*url.URL{id}}))
+		_, err := client.VerifyApplicant(w.ctx(), &identityv1.VerifyApplicantRequest{RequestId: "one"})
+		return err
+	}
+	for _, name := range []string{"orders", "orders", "support"} {
+		if err := start(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := start("stranger")
+	if reason, _ := info(err); status.Code(err) != codes.PermissionDenied ||
+		reason != treatyv1.ErrorReason_ERROR_REASON_NOT_ALLOWED {
+		t.Errorf("a stranger attaches to the saga of another principal: %v", err)
+	}
+}
+
+// TestJournalNamesPrincipals starts, completes and decides as different principals, and reads who did.
+func TestJournalNamesPrincipals(t *testing.T) {
+	w, as := exposed(t, registerInspection, orchestrator.WithParticipantIdentity(identityService, identitySPIFFEID))
+	saga := startInspection(t, w, as)
+	if _, err := treatyv1.NewSagaServiceClient(as("identity")).CompleteStep(w.ctx(), inspected(t, saga)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := treatyv1.NewSagaServiceClient(as("orders")).GetSaga(w.ctx(), &treatyv1.GetSagaRequest{Name: saga})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if started, completed := got.GetPrincipal(), got.GetSteps()[0].GetPrincipal(); started !=
+		"spiffe://acme.example/orders" || completed != identitySPIFFEID {
+		t.Errorf("started by %q, completed by %q", started, completed)
+	}
+	records, err := treatyv1.NewSagaServiceClient(as("orders")).ListSagaRecords(w.ctx(),
+		&treatyv1.ListSagaRecordsRequest{Parent: saga})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := records.GetRecords()[0].GetRecord().GetSagaStarted(); first.GetPrincipal() != got.GetPrincipal() {
+		t.Errorf("the journal says that %q started the saga", first.GetPrincipal())
+	}
+	events := treatyv1.NewEventServiceClient(as("identity"))
+	publish(w.ctx(), t, events, "1")
+	stream, err := events.StreamEvents(w.ctx(), &treatyv1.StreamEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if event, err := stream.Recv(); err != nil || event.GetEvent().GetPrincipal() != identitySPIFFEID {
+		t.Errorf("the event is %v, %v", event, err)
+	}
+	other := startCancelled(t, w, as)
+	if decision := other.GetPrincipal(); decision != "spiffe://acme.example/orders" {
+		t.Errorf("%q has cancelled the saga", decision)
+	}
+}
+
+// startCancelled starts a saga and cancels it, as the orders service in the name of somebody else, and returns the
+// decision in its journal.
+func startCancelled(t *testing.T, w *system, as func(string) *grpc.ClientConn) *treatyv1.Decision {
+	t.Helper()
+	client := treatyv1.NewSagaServiceClient(as("orders"))
+	request, err := anypb.New(move("two", "Main Street 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	saga, err := client.CreateSaga(w.ctx(), &treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CancelSaga(w.ctx(), &treatyv1.CancelSagaRequest{
+		Name: saga.GetName(), Decision: &treatyv1.Decision{Actor: "the boss", Reason: "so", Principal: "made up"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	records, err := client.ListSagaRecords(w.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: saga.GetName()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range records.GetRecords() {
+		if decided := record.GetRecord().GetCompensationDecided(); decided != nil {
+			return decided.GetDecision()
+		}
+	}
+	t.Fatal("the journal has no decision")
+	return nil
 }
