@@ -25,6 +25,12 @@ func WithAuthorizer(authorizer access.Authorizer) Option {
 	return func(s *settings) { s.authorizer = authorizer }
 }
 
+// WithAuditLogger writes who did what to a logger: each call that changes something, and each one that was refused,
+// with the principal, the action, what it was about, and why it was refused; refused tokens and TLS handshakes, too.
+// What strangers can cause is limited per second, and what was left out is counted. There are no payloads. Default:
+// none.
+func WithAuditLogger(logger *slog.Logger) Option { return func(s *settings) { s.audit = logger } }
+
 // WithOpenAccess lets everybody who can connect do everything, also on an address that other machines can reach: with
 // WithClientCA, everybody with a certificate of it. The rules that need no authorizer hold all the same, such as
 // WithParticipantIdentity. It can't be combined with WithAuthorizer or WithPolicyFile.
@@ -58,6 +64,9 @@ func (s *settings) checkAccess(listener net.Listener) error {
 	}
 	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set a policy or "+
 		"an authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)", listener.Addr())
+	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set a "+
+		"policy or an authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)",
+		listener.Addr())
 }
 
 // exposed returns whether other machines can reach the API, and callers can prove who they are.

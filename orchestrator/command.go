@@ -235,7 +235,12 @@ func (p program) serve(ctx context.Context, f *flags) error {
 	if err != nil {
 		return err
 	}
-	o, err := New(append(f.options(logger), WithReady(p.announce))...)
+	audits, closeAudits, err := f.auditLogger(p.stderr)
+	if err != nil {
+		return err
+	}
+	defer closeAudits()
+	o, err := New(append(f.options(logger), WithReady(p.announce), WithAuditLogger(audits))...)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type flags struct {
 	partTLSKey     string
 	insecure       bool
 	openAccess     bool
+	auditLog       string
 	retention      time.Duration
 	children       time.Duration
 	sagaIDs        time.Duration
@@ -92,6 +94,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.BoolVar(&f.openAccess, "open-access", false,
 		"let everybody who can connect do everything, also from other machines; with --tls-client-ca, everybody with "+
 			"a certificate. Without it, the API is served to this machine only, unless something says who may do what")
+	set.StringVar(&f.auditLog, "audit-log", "",
+		"append who did what, and who was refused, to this `FILE`, as lines of JSON; stderr is the standard error")
 	set.StringVar(&f.name, "name", "",
 		"the orchestrator's `NAME`; orchestrators that call the same participants need different names")
 	set.Var(&f.answers, "answers",
@@ -409,6 +413,21 @@ func (f *flags) logger(out io.Writer) (*slog.Logger, error) {
 	default:
 		return nil, usageError{fmt.Errorf("--log-format %q is unknown: want text or json", f.logFormat)}
 	}
+}
+
+// auditLogger returns the logger of --audit-log, or nil if there is none, and a function that closes it.
+func (f *flags) auditLogger(stderr io.Writer) (logger *slog.Logger, closeFile func(), err error) {
+	switch f.auditLog {
+	case "":
+		return nil, func() {}, nil
+	case "stderr":
+		return slog.New(slog.NewJSONHandler(stderr, nil)), func() {}, nil
+	}
+	file, err := os.OpenFile(f.auditLog, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the audit log: %w", err)
+	}
+	return slog.New(slog.NewJSONHandler(file, nil)), func() { _ = file.Close() }, nil
 }
 
 // usageError is a wrong command line or environment.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/progress"
+	"github.com/treatyhq/treaty/orchestrator/internal/audit"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
@@ -125,6 +126,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	}
 	children.SetEngine(r.engine)
 	close(r.engineSet)
+	if o.settings.audit != nil {
+		r.audit = audit.New(o.settings.audit)
+	}
 	r.server, err = server.New(server.Config{
 		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
 		Definitions: definitions,
@@ -132,6 +136,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
+		Audit: r.audit, Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 	})
 	if err != nil {
 		return err
@@ -260,6 +265,7 @@ type running struct {
 	server     *server.Server
 	serving    chan struct{} // closed when the server has stopped; nil before it was started
 	engineSet  chan struct{} // closed when engine is set
+	audit      *audit.Log    // nil: none
 	observer   *observer
 	mark       *traceMark
 	marking    func() // ends the goroutine that keeps the mark; nil if there is none
@@ -307,6 +313,9 @@ func (r *running) stop() error {
 	if r.serving != nil {
 		r.server.Close()
 		<-r.serving
+	}
+	if r.audit != nil {
+		r.audit.Close()
 	}
 	if r.dispatcher != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

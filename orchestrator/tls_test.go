@@ -116,8 +116,9 @@ func TestMutualTLSAllTheWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := resumed.GetSteps()[0].GetDecision().GetActor(); got != "CN=ada" {
-		t.Errorf("the journal says that %q decided", got)
+	decided, ada := resumed.GetSteps()[0].GetDecision(), "x509:CN=authority:CN=ada"
+	if decided.GetPrincipal() != ada || decided.GetActor() != "mallory" || resumed.GetPrincipal() != ada {
+		t.Errorf("the journal says that %v decided, and %q started the saga", decided, resumed.GetPrincipal())
 	}
 }
 

@@ -3,19 +3,26 @@ package orchestrator_test
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"log/slog"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	identityv1 "github.com/treatyhq/treaty/gen/acme/identity/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/internal/testkit"
 	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/orchestrator"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -89,7 +96,9 @@ func TestStrangersCompleteNothing(t *testing.T) {
 			_, heartbeat := stranger.HeartbeatStep(w.ctx(), &treatyv1.HeartbeatStepRequest{
 				Name: saga + "/steps/1", Direction: treatyv1.StepDirection_STEP_DIRECTION_ACTION,
 			})
-			for what, err := range map[string]error{"completion": complete, "decision": decide, "heartbeat": heartbeat} {
+			for what, err := range map[string]error{
+				"completion": complete, "decision": decide, "heartbeat": heartbeat,
+			} {
 				if reason, _ := info(err); status.Code(err) != codes.PermissionDenied ||
 					reason != treatyv1.ErrorReason_ERROR_REASON_CALLER_NOT_PARTICIPANT {
 					t.Errorf("%s: %v", what, err)
@@ -161,7 +170,8 @@ func TestStrangersUndoNoChild(t *testing.T) {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
-			list, err := treatyv1.NewSagaServiceClient(connect("stranger")).ListSagas(w.ctx(), new(treatyv1.ListSagasRequest))
+			client := treatyv1.NewSagaServiceClient(connect("stranger"))
+			list, err := client.ListSagas(w.ctx(), new(treatyv1.ListSagasRequest))
 			if want := map[bool]int{true: 2}[test.parent]; err != nil || len(list.GetSagas()) != want {
 				t.Errorf("there are %d sagas, %v; want %d", len(list.GetSagas()), err, want)
 			}
@@ -211,6 +221,44 @@ func TestStrangersTakeNoConsumer(t *testing.T) {
 	}
 }
 
+// TestAuditsAttacks reads the audit log of what a stranger tried, and of what its rightful caller did.
+func TestAuditsAttacks(t *testing.T) {
+	log := new(sharedLog)
+	w, as := exposed(t, registerInspection, orchestrator.WithAuditLogger(slog.New(slog.NewJSONHandler(log, nil))),
+		orchestrator.WithParticipantIdentity(identityService, identitySPIFFEID))
+	saga := startInspection(t, w, as)
+	if _, err := treatyv1.NewSagaServiceClient(as("stranger")).CompleteStep(w.ctx(), inspected(t, saga)); err == nil {
+		t.Fatal("a stranger completes a step")
+	}
+	if _, err := treatyv1.NewSagaServiceClient(as("identity")).CompleteStep(w.ctx(), inspected(t, saga)); err != nil {
+		t.Fatal(err)
+	}
+	plaintext := testkit.Dial(t, strings.Replace(w.ready.Address, "[::]", "127.0.0.1", 1),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client := treatyv1.NewSagaServiceClient(plaintext)
+	if _, err := client.ListSagas(w.ctx(), new(treatyv1.ListSagasRequest)); err == nil {
+		t.Fatal("a caller over plaintext is answered")
+	}
+	w.stop()
+	for _, want := range []string{
+		`"principal":"spiffe://acme.example/orders","action":"start","definition":"` + changeAddress +
+			`","decision":"allowed"`,
+		`"principal":"spiffe://acme.example/stranger","action":"complete","definition":"` + changeAddress +
+			`","saga":"` + saga + `","method":"acme.identity.v1.IdentityService/InspectPassport","reason":"only the ` +
+			`step's participant`,
+		`"principal":"spiffe://acme.example/identity","action":"complete","definition":"` + changeAddress +
+			`","saga":"` + saga + `","method":"acme.identity.v1.IdentityService/InspectPassport","decision":"allowed"`,
+		`"msg":"handshake refused","from":"127.0.0.1:`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the audit log lacks %s:\n%s", want, log.String())
+		}
+	}
+	if strings.Contains(log.String(), "inspections/1") || strings.Contains(log.String(), `"action":"read"`) {
+		t.Errorf("the audit log has payloads or reads:\n%s", log.String())
+	}
+}
+
 // publish publishes a verification under an id, and fails the test if it can't.
 func publish(ctx context.Context, t *testing.T, client treatyv1.EventServiceClient, id string) {
 	t.Helper()
@@ -240,4 +288,107 @@ func TestStrangersUseUpNoEventID(t *testing.T) {
 	}
 	publish(w.ctx(), t, identity, "2")
 	publish(w.ctx(), t, identity, "2") // its own event again
+}
+
+// ownSagas lets everybody start sagas, and only some read them.
+type ownSagas struct{ readers []string }
+
+func (o ownSagas) Authorize(_ context.Context, request access.Request) error {
+	if request.Action == access.Start || slices.Contains(o.readers, request.Principal.String()) {
+		return nil
+	}
+	return errors.New("only sagas of one's own may be read")
+}
+
+func (ownSagas) Changed() <-chan struct{} { return nil }
+
+// TestStrangersAttachOnlyToWhatTheyMayRead starts a saga with a request id that another principal has used.
+func TestStrangersAttachOnlyToWhatTheyMayRead(t *testing.T) {
+	w, dial := securedAt(t, "0.0.0.0:0", registerVerification, orchestrator.WithAuthorizer(
+		ownSagas{readers: []string{"spiffe://acme.example/support"}}))
+	start := func(name string) error {
+		id := &url.URL{Scheme: "spiffe", Host: "acme.example", Path: "/" + name}
+		client := identityv1.NewIdentitySagasClient(dial(&x509.Certificate{URIs: []*url.URL{id}}))
+		_, err := client.VerifyApplicant(w.ctx(), &identityv1.VerifyApplicantRequest{RequestId: "one"})
+		return err
+	}
+	for _, name := range []string{"orders", "orders", "support"} {
+		if err := start(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := start("stranger")
+	if reason, _ := info(err); status.Code(err) != codes.PermissionDenied ||
+		reason != treatyv1.ErrorReason_ERROR_REASON_NOT_ALLOWED {
+		t.Errorf("a stranger attaches to the saga of another principal: %v", err)
+	}
+}
+
+// TestJournalNamesPrincipals starts, completes and decides as different principals, and reads who did.
+func TestJournalNamesPrincipals(t *testing.T) {
+	w, as := exposed(t, registerInspection, orchestrator.WithParticipantIdentity(identityService, identitySPIFFEID))
+	saga := startInspection(t, w, as)
+	if _, err := treatyv1.NewSagaServiceClient(as("identity")).CompleteStep(w.ctx(), inspected(t, saga)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := treatyv1.NewSagaServiceClient(as("orders")).GetSaga(w.ctx(), &treatyv1.GetSagaRequest{Name: saga})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if started, completed := got.GetPrincipal(), got.GetSteps()[0].GetPrincipal(); started !=
+		"spiffe://acme.example/orders" || completed != identitySPIFFEID {
+		t.Errorf("started by %q, completed by %q", started, completed)
+	}
+	records, err := treatyv1.NewSagaServiceClient(as("orders")).ListSagaRecords(w.ctx(),
+		&treatyv1.ListSagaRecordsRequest{Parent: saga})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := records.GetRecords()[0].GetRecord().GetSagaStarted(); first.GetPrincipal() != got.GetPrincipal() {
+		t.Errorf("the journal says that %q started the saga", first.GetPrincipal())
+	}
+	events := treatyv1.NewEventServiceClient(as("identity"))
+	publish(w.ctx(), t, events, "1")
+	stream, err := events.StreamEvents(w.ctx(), &treatyv1.StreamEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if event, err := stream.Recv(); err != nil || event.GetEvent().GetPrincipal() != identitySPIFFEID {
+		t.Errorf("the event is %v, %v", event, err)
+	}
+	other := startCancelled(t, w, as)
+	if decision := other.GetPrincipal(); decision != "spiffe://acme.example/orders" {
+		t.Errorf("%q has cancelled the saga", decision)
+	}
+}
+
+// startCancelled starts a saga and cancels it, as the orders service in the name of somebody else, and returns the
+// decision in its journal.
+func startCancelled(t *testing.T, w *system, as func(string) *grpc.ClientConn) *treatyv1.Decision {
+	t.Helper()
+	client := treatyv1.NewSagaServiceClient(as("orders"))
+	request, err := anypb.New(move("two", "Main Street 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	saga, err := client.CreateSaga(w.ctx(), &treatyv1.CreateSagaRequest{Definition: changeAddress, Request: request})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.CancelSaga(w.ctx(), &treatyv1.CancelSagaRequest{
+		Name: saga.GetName(), Decision: &treatyv1.Decision{Actor: "the boss", Reason: "so", Principal: "made up"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	records, err := client.ListSagaRecords(w.ctx(), &treatyv1.ListSagaRecordsRequest{Parent: saga.GetName()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range records.GetRecords() {
+		if decided := record.GetRecord().GetCompensationDecided(); decided != nil {
+			return decided.GetDecision()
+		}
+	}
+	t.Fatal("the journal has no decision")
+	return nil
 }

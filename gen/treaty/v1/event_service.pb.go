@@ -41,7 +41,10 @@ type PublishedEvent struct {
 	// The event message. At most 1 MiB.
 	Data *anypb.Any `protobuf:"bytes,6,opt,name=data,proto3" json:"data,omitempty"`
 	// The position among all events of this orchestrator. Positions start at 1, and may have gaps. Output only.
-	Position      uint64 `protobuf:"varint,7,opt,name=position,proto3" json:"position,omitempty"`
+	Position uint64 `protobuf:"varint,7,opt,name=position,proto3" json:"position,omitempty"`
+	// The id of the principal that published the event. Output only. Empty if it was published by an earlier version, or
+	// is a reply, which the orchestrator publishes.
+	Principal     string `protobuf:"bytes,8,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +126,13 @@ func (x *PublishedEvent) GetPosition() uint64 {
 		return x.Position
 	}
 	return 0
+}
+
+func (x *PublishedEvent) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
 }
 
 // PublishEventsRequest publishes events.
@@ -458,7 +468,7 @@ var File_treaty_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtreaty/v1/event_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x01\n" +
+	"\x1dtreaty/v1/event_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x01\n" +
 	"\x0ePublishedEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x12\n" +
@@ -466,7 +476,8 @@ const file_treaty_v1_event_service_proto_rawDesc = "" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12.\n" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12(\n" +
 	"\x04data\x18\x06 \x01(\v2\x14.google.protobuf.AnyR\x04data\x12\x1a\n" +
-	"\bposition\x18\a \x01(\x04R\bposition\"I\n" +
+	"\bposition\x18\a \x01(\x04R\bposition\x12\x1c\n" +
+	"\tprincipal\x18\b \x01(\tR\tprincipal\"I\n" +
 	"\x14PublishEventsRequest\x121\n" +
 	"\x06events\x18\x01 \x03(\v2\x19.treaty.v1.PublishedEventR\x06events\"k\n" +
 	"\x15PublishEventsResponse\x12\x1c\n" +

@@ -778,7 +778,10 @@ type SagaStarted struct {
 	// The saga's trace.
 	Trace *TraceAnchor `protobuf:"bytes,7,opt,name=trace,proto3" json:"trace,omitempty"`
 	// The step of the parent saga that this saga is. Absent if the saga has no parent.
-	Parent        *Parent `protobuf:"bytes,8,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent *Parent `protobuf:"bytes,8,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The id of the principal that started the saga. Empty if it was started by an earlier version, or by a saga of the
+	// same orchestrator.
+	Principal     string `protobuf:"bytes,9,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -867,6 +870,13 @@ func (x *SagaStarted) GetParent() *Parent {
 		return x.Parent
 	}
 	return nil
+}
+
+func (x *SagaStarted) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
 }
 
 // Parent identifies the step of another saga that a child saga is.
@@ -1286,6 +1296,8 @@ type StepDone struct {
 	// The digest under which the participant keeps the command, in hex, if an operator took over what the participant has
 	// although its request was another one. The step's compensation then names this digest. Empty otherwise.
 	RequestDigest string `protobuf:"bytes,5,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
+	// The id of the principal that completed the command. Empty if the participant answered it itself.
+	Principal     string `protobuf:"bytes,6,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1355,6 +1367,13 @@ func (x *StepDone) GetRequestDigest() string {
 	return ""
 }
 
+func (x *StepDone) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
 // StepRefused is a participant's refusal, which the saga's code receives as an error. The step certainly has no effect,
 // unless may_have_run is set.
 type StepRefused struct {
@@ -1369,7 +1388,9 @@ type StepRefused struct {
 	Decision *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
 	// Whether the refusal is only the last attempt's, and an earlier attempt may have been executed. Such a step is
 	// compensated like one that was done.
-	MayHaveRun    bool `protobuf:"varint,5,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
+	MayHaveRun bool `protobuf:"varint,5,opt,name=may_have_run,json=mayHaveRun,proto3" json:"may_have_run,omitempty"`
+	// The id of the principal that completed the command. Empty if the participant answered it itself.
+	Principal     string `protobuf:"bytes,6,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1437,6 +1458,13 @@ func (x *StepRefused) GetMayHaveRun() bool {
 		return x.MayHaveRun
 	}
 	return false
+}
+
+func (x *StepRefused) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
 }
 
 // StepUnknown is the end of a step that may or may not have been executed.
@@ -1632,7 +1660,9 @@ type CompensationDone struct {
 	// The number of attempts by this orchestrator process.
 	Attempts uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// The operator's decision, if the compensation was marked as done manually.
-	Decision      *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	Decision *Decision `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The id of the principal that completed the command. Empty if the participant answered it itself.
+	Principal     string `protobuf:"bytes,5,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1693,6 +1723,13 @@ func (x *CompensationDone) GetDecision() *Decision {
 		return x.Decision
 	}
 	return nil
+}
+
+func (x *CompensationDone) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
 }
 
 // SagaSuspended stops a saga until an operator decides.
@@ -1798,11 +1835,13 @@ func (x *SagaSuspended) GetAttempts() uint32 {
 // Decision says who decided something manually, and why.
 type Decision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person or program: the subject of the client certificate if there is one, otherwise what the caller sent. At
-	// most 256 bytes.
+	// The person or program as the caller names it, which is only a note. If the caller names nobody, it is the subject of
+	// the client certificate, or else the principal if that was proved. At most 256 bytes.
 	Actor string `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
 	// Why, for people who read the journal later. At most 2048 bytes.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The id of the principal that decided. Output only. Empty if an earlier version recorded the decision.
+	Principal     string `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1847,6 +1886,13 @@ func (x *Decision) GetActor() string {
 func (x *Decision) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Decision) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
 	}
 	return ""
 }
@@ -3093,7 +3139,7 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\fprogress_set\x18\x14 \x01(\v2\x16.treaty.v1.ProgressSetH\x00R\vprogressSet\x12A\n" +
 	"\x0esaga_restarted\x18\x15 \x01(\v2\x18.treaty.v1.SagaRestartedH\x00R\rsagaRestarted\x12>\n" +
 	"\rsaga_restored\x18\x16 \x01(\v2\x17.treaty.v1.SagaRestoredH\x00R\fsagaRestoredB\x06\n" +
-	"\x04kind\"\x82\x03\n" +
+	"\x04kind\"\xa0\x03\n" +
 	"\vSagaStarted\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\tR\n" +
@@ -3105,7 +3151,8 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12:\n" +
 	"\x06labels\x18\x06 \x03(\v2\".treaty.v1.SagaStarted.LabelsEntryR\x06labels\x12,\n" +
 	"\x05trace\x18\a \x01(\v2\x16.treaty.v1.TraceAnchorR\x05trace\x12)\n" +
-	"\x06parent\x18\b \x01(\v2\x11.treaty.v1.ParentR\x06parent\x1a9\n" +
+	"\x06parent\x18\b \x01(\v2\x11.treaty.v1.ParentR\x06parent\x12\x1c\n" +
+	"\tprincipal\x18\t \x01(\tR\tprincipal\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x01\n" +
@@ -3142,20 +3189,22 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\xa8\x01\n" +
+	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\xc6\x01\n" +
 	"\bStepDone\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\fR\x05reply\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12/\n" +
 	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12%\n" +
-	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\"\xbe\x01\n" +
+	"\x0erequest_digest\x18\x05 \x01(\tR\rrequestDigest\x12\x1c\n" +
+	"\tprincipal\x18\x06 \x01(\tR\tprincipal\"\xdc\x01\n" +
 	"\vStepRefused\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12,\n" +
 	"\afailure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12/\n" +
 	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12 \n" +
 	"\fmay_have_run\x18\x05 \x01(\bR\n" +
-	"mayHaveRun\"k\n" +
+	"mayHaveRun\x12\x1c\n" +
+	"\tprincipal\x18\x06 \x01(\tR\tprincipal\"k\n" +
 	"\vStepUnknown\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12,\n" +
 	"\afailure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12\x1a\n" +
@@ -3166,12 +3215,13 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\bdecision\x18\x03 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"R\n" +
 	"\x15CompensationScheduled\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12%\n" +
-	"\x0eedited_request\x18\x02 \x01(\fR\reditedRequest\"\x89\x01\n" +
+	"\x0eedited_request\x18\x02 \x01(\fR\reditedRequest\"\xa7\x01\n" +
 	"\x10CompensationDone\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\fR\x05reply\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12/\n" +
-	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"\xee\x01\n" +
+	"\bdecision\x18\x04 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\x12\x1c\n" +
+	"\tprincipal\x18\x05 \x01(\tR\tprincipal\"\xee\x01\n" +
 	"\rSagaSuspended\x123\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -3179,10 +3229,11 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\bexpected\x18\x04 \x01(\tR\bexpected\x12\x14\n" +
 	"\x05found\x18\x05 \x01(\tR\x05found\x12,\n" +
 	"\afailure\x18\x06 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12\x1a\n" +
-	"\battempts\x18\a \x01(\rR\battempts\"8\n" +
+	"\battempts\x18\a \x01(\rR\battempts\"V\n" +
 	"\bDecision\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\">\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tprincipal\x18\x03 \x01(\tR\tprincipal\">\n" +
 	"\vSagaResumed\x12/\n" +
 	"\bdecision\x18\x01 \x01(\v2\x13.treaty.v1.DecisionR\bdecision\"%\n" +
 	"\rSagaSucceeded\x12\x14\n" +

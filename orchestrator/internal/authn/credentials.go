@@ -2,6 +2,8 @@ package authn
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 
 	"google.golang.org/grpc/credentials"
@@ -71,7 +73,7 @@ type reporting struct {
 // ServerHandshake makes the handshake, and reports it if it fails.
 func (r reporting) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secured, info, err := r.TransportCredentials.ServerHandshake(conn)
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) { // what only connects, such as a probe, isn't refused
 		r.refused(conn.RemoteAddr(), err)
 	}
 	return secured, info, err

@@ -41,6 +41,9 @@ type Completion struct {
 	// another attempt may have been executed.
 	Settled bool
 
+	// Principal is the id of the principal that completes the command.
+	Principal string
+
 	// Decision is that of the person who completes the command on its participant's behalf, or nil.
 	Decision *treatyv1.Decision
 
@@ -54,7 +57,7 @@ type Completion struct {
 func (c Completion) input() machine.CommandCompleted {
 	in := machine.CommandCompleted{
 		Step: c.Step, Direction: c.Direction, Outcome: machine.Done, Reply: nonNil(c.Reply), Decision: c.Decision,
-		Etag: c.Etag,
+		Principal: c.Principal, Etag: c.Etag,
 	}
 	if c.Refusal != nil {
 		in.Outcome, in.Reply, in.Failure, in.MayHaveRun = machine.Refused, nil, c.Refusal, !c.Settled

@@ -27,6 +27,9 @@ type Handle struct {
 	// Existing says that the saga had been started before.
 	Existing bool
 
+	// Principal is the id of the principal that started an existing saga. It is empty if that isn't known.
+	Principal string
+
 	engine *Engine
 	inst   *instance
 	ended  <-chan struct{} // nil for an existing saga
@@ -49,6 +52,10 @@ func (h *Handle) Await(ctx context.Context) (SagaEnd, error) {
 		return SagaEnd{}, context.Cause(ctx)
 	}
 }
+
+// StartedBy returns the id of the principal that started the saga before, or an empty text if this call has started it
+// or that isn't known.
+func (h *Handle) StartedBy() string { return h.Principal }
 
 // Ended returns the saga's end without waiting, or false when the saga hasn't ended.
 func (h *Handle) Ended(ctx context.Context) (SagaEnd, bool, error) {

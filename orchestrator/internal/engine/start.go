@@ -46,6 +46,9 @@ type StartParams struct {
 	// Parent is the step of the parent saga that this saga is; nil for a saga without a parent.
 	Parent *treatyv1.Parent
 
+	// Principal is the id of the principal that starts the saga; empty for a parent of this orchestrator.
+	Principal string
+
 	// Executed says that the parent has received the saga's reply. It matters only when the saga is to be compensated.
 	Executed bool
 
@@ -160,6 +163,7 @@ func newStarted(now time.Time, id string, params StartParams) *treatyv1.SagaStar
 	started := &treatyv1.SagaStarted{
 		Definition: params.Definition, Request: params.Request, RequestId: params.RequestID,
 		Seed: seedOf(id), Labels: params.Labels, Trace: params.Trace, Parent: params.Parent,
+		Principal: params.Principal,
 	}
 	if params.Deadline > 0 {
 		started.Deadline = timestamppb.New(now.Add(params.Deadline).UTC().Truncate(time.Microsecond))
@@ -189,7 +193,7 @@ func (e *Engine) attach(ctx context.Context, id string, params StartParams) (*Ha
 	case !e.sameRequest(params, saga):
 		return nil, otherRequest(saga)
 	}
-	return &Handle{ID: id, Existing: true, engine: e}, nil
+	return &Handle{ID: id, Existing: true, Principal: saga.Started.GetPrincipal(), engine: e}, nil
 }
 
 // sameRequest returns whether a saga was started with the same definition and request. The digests of commands decide,

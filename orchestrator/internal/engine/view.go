@@ -87,7 +87,8 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 		Name: name, Definition: saga.Started.GetDefinition(), State: saga.State,
 		Failure: saga.CompensationDecided.GetFailure(), Cause: saga.CompensationDecided.GetCause(),
 		Suspension: saga.Suspension, RequestId: saga.Started.GetRequestId(),
-		Labels: saga.Started.GetLabels(), CreateTime: timestamp(saga.CreateTime),
+		Principal: saga.Started.GetPrincipal(),
+		Labels:    saga.Started.GetLabels(), CreateTime: timestamp(saga.CreateTime),
 		UpdateTime: timestamp(saga.UpdateTime),
 		EndTime:    timestamp(saga.EndTime), Deadline: saga.Started.GetDeadline(),
 		TraceId: hex.EncodeToString(saga.Started.GetTrace().GetTraceId()),
@@ -135,7 +136,8 @@ func (c *Config) viewStep(sagaID string, step *machine.Step) *treatyv1.Step {
 		CompensationScheduleTime: timestamp(step.CompensationScheduleTime),
 		CompensationEndTime:      timestamp(step.CompensationEndTime),
 		Participant:              scheduled.GetParticipant(), MayHaveRun: step.MayHaveRun,
-		CompensationDecision: step.CompensationDecision,
+		CompensationDecision: step.CompensationDecision, Principal: step.Principal,
+		CompensationPrincipal: step.CompensationPrincipal,
 	}
 	var input, output protoreflect.MessageDescriptor
 	if command, known := c.Catalog.Command(scheduled.GetMethod()); known {

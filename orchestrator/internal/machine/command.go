@@ -81,7 +81,7 @@ func (m *Machine) recordOutcome(step *Step, in CommandEnded) {
 	case Refused:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepRefused{StepRefused: &treatyv1.StepRefused{
 			Step: in.Step, Failure: in.Failure, Attempts: in.Attempts, Decision: in.Decision,
-			MayHaveRun: in.MayHaveRun && step.Scheduled.GetCompensation() != nil,
+			MayHaveRun: in.MayHaveRun && step.Scheduled.GetCompensation() != nil, Principal: in.Principal,
 		}}})
 	case Unknown, Accepted:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_StepUnknown{StepUnknown: &treatyv1.StepUnknown{
@@ -166,7 +166,7 @@ func (m *Machine) compensationEnded(step *Step, in CommandEnded) {
 	switch in.Outcome {
 	case Done:
 		m.record(&treatyv1.Record{Kind: &treatyv1.Record_CompensationDone{CompensationDone: &treatyv1.CompensationDone{
-			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts, Decision: in.Decision,
+			Step: in.Step, Reply: in.Reply, Attempts: in.Attempts, Decision: in.Decision, Principal: in.Principal,
 		}}})
 		m.proceed()
 	default:

@@ -209,12 +209,12 @@ func (s *Saga) foldOutcome(now time.Time, record *treatyv1.Record) error {
 		step.State, step.Reply = treatyv1.StepState_STEP_STATE_DONE, nonNil(r.StepDone.GetReply())
 		s.payloadBytes += len(step.Reply)
 		step.Attempts, step.Decision = r.StepDone.GetAttempts(), r.StepDone.GetDecision()
-		step.Digest = r.StepDone.GetRequestDigest()
+		step.Digest, step.Principal = r.StepDone.GetRequestDigest(), r.StepDone.GetPrincipal()
 		s.notePointOfNoReturn(step)
 	case *treatyv1.Record_StepRefused:
 		step.State, step.Failure = treatyv1.StepState_STEP_STATE_REFUSED, r.StepRefused.GetFailure()
 		step.Attempts, step.Decision = r.StepRefused.GetAttempts(), r.StepRefused.GetDecision()
-		step.MayHaveRun = r.StepRefused.GetMayHaveRun()
+		step.MayHaveRun, step.Principal = r.StepRefused.GetMayHaveRun(), r.StepRefused.GetPrincipal()
 	case *treatyv1.Record_StepUnknown:
 		step.State, step.Failure = treatyv1.StepState_STEP_STATE_UNKNOWN, r.StepUnknown.GetFailure()
 		step.Attempts = r.StepUnknown.GetAttempts()
@@ -242,6 +242,7 @@ func (s *Saga) foldCompensation(now time.Time, record *treatyv1.Record) error {
 		}
 		step.State, step.CompensationEndTime = treatyv1.StepState_STEP_STATE_COMPENSATED, now
 		step.CompensationAttempts = r.CompensationDone.GetAttempts()
+		step.CompensationPrincipal = r.CompensationDone.GetPrincipal()
 		if d := r.CompensationDone.GetDecision(); d != nil {
 			if step.CompensationDecision = d; step.Decision == nil {
 				step.Decision = d

@@ -91,6 +91,9 @@ type CommandEnded struct {
 	// Decision is that of the person who has completed the command on its participant's behalf, or nil.
 	Decision *treatyv1.Decision
 
+	// Principal is the id of the principal that has completed the command, or empty.
+	Principal string
+
 	// Etag is what the person saw, if the command is completed; see [Etag]. If it is empty, the saga may have changed.
 	Etag string
 }

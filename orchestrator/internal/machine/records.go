@@ -40,6 +40,7 @@ func recordOfDone(in CommandEnded) *treatyv1.Record {
 		done   treatyv1.StepDone
 	}{}
 	r.done.Step, r.done.Reply, r.done.Attempts, r.done.Decision = in.Step, in.Reply, in.Attempts, in.Decision
+	r.done.Principal = in.Principal
 	r.kind.StepDone = &r.done
 	r.record.Kind = &r.kind
 	return &r.record

@@ -55,6 +55,7 @@ func (m *Machine) restartRecord(request []byte) *treatyv1.SagaRestarted {
 	next := &treatyv1.SagaStarted{
 		Definition: old.GetDefinition(), Request: request, RequestId: old.GetRequestId(), Seed: nextSeed(old.GetSeed()),
 		Labels: old.GetLabels(), Trace: old.GetTrace(), Parent: old.GetParent(),
+		Principal: old.GetPrincipal(),
 	}
 	if allowed := m.saga.allowed(); allowed > 0 {
 		next.Deadline = timestamppb.New(m.now.Add(allowed))

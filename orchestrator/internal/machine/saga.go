@@ -128,6 +128,10 @@ type Step struct {
 	// CompensationDecision is the operator's decision if an operator set the outcome of the compensation.
 	CompensationDecision *treatyv1.Decision
 
+	// Principal and CompensationPrincipal are the ids of the principals that completed the action and the compensation.
+	// They are empty if the participant answered itself.
+	Principal, CompensationPrincipal string
+
 	// EditedRequest is the serialized request with which an operator replaced the derived request of the compensation.
 	EditedRequest []byte
 

@@ -102,7 +102,7 @@ func (s *Server) authorize(ctx context.Context, method string, request any) erro
 }
 
 // guarded returns whether it is of use to ask anything.
-func (s *Server) guarded() bool { return s.authorizer != nil }
+func (s *Server) guarded() bool { return s.authorizer != nil || s.audit != nil }
 
 // inHandler is the rule of a method whose handler asks, since it has to know the saga or its caller anyway:
 // see stepOf, checkParent and onlyReadable.
@@ -114,10 +114,18 @@ func (q question) ask(request access.Request) error { return q.decide(request, n
 // decide is ask for an action that may be refused for a reason that needs no policy: structural is then the error for
 // the caller.
 func (q question) decide(request access.Request, structural error) error {
-	if reason := q.refusal(request); reason != nil {
-		return q.refused(request, reason)
+	reason := q.refusal(request)
+	err := structural
+	if reason != nil {
+		err = q.refused(request, reason)
+	} else {
+		reason = structural
 	}
-	return structural
+	if q.server.audit != nil {
+		request.Principal = access.PrincipalOf(q.ctx)
+		q.server.audit.Decided(q.ctx, q.method, request, reason)
+	}
+	return err
 }
 
 // refusal returns why an action isn't allowed, or nil.
@@ -318,7 +326,7 @@ func (s *Server) admit(
 				ended <- nil
 				return
 			}
-			known, err := s.authenticate(ctx)
+			known, err := s.authenticate(ctx, method)
 			if err == nil {
 				err = s.authorize(known, method, request)
 			}

@@ -15,6 +15,7 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -194,6 +195,7 @@ func (s *Server) childParams(
 		return about, engine.StartParams{}, asInvalid(err)
 	}
 	about.saga = params.SagaID
+	params.Principal = access.PrincipalOf(ctx).String()
 	params.Trace = s.telemetry.NewChildAnchor(ctx, about.sagaName(), d.Definition)
 	return about, params, nil
 }

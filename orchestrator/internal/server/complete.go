@@ -92,6 +92,7 @@ func (s *Server) CompleteStep(
 	}
 	if err == nil {
 		completion.Etag, completion.Force = request.GetEtag(), request.GetForce()
+		completion.Principal = access.PrincipalOf(ctx).String()
 		err = invalidReply("reply", s.engine.Complete(ctx, completion))
 	}
 	if err != nil {

@@ -81,7 +81,8 @@ func TestCompleteStep(t *testing.T) {
 			},
 			engine.Completion{
 				Direction: engine.Compensation, Reply: []byte{},
-				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand"}, Etag: "seen", Force: true,
+				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand", Principal: "local"}, Etag: "seen",
+				Force: true,
 			},
 		},
 	} {
@@ -99,6 +100,9 @@ func TestCompleteStep(t *testing.T) {
 			}
 			if got.Etag != test.want.Etag || got.Force != test.want.Force {
 				t.Errorf("completed with the etag %q, force %v", got.Etag, got.Force)
+			}
+			if got.Principal != "local" {
+				t.Errorf("completed by %q", got.Principal)
 			}
 			if got.Saga != "a1" || got.Step != "2.1.1" || got.Direction != test.want.Direction {
 				t.Errorf("completed %+v", got)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 
@@ -8,6 +9,8 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/caller"
+	"github.com/treatyhq/treaty/orchestrator/access"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
 const (
@@ -15,12 +18,13 @@ const (
 	maxReason = 2048
 )
 
-// decisionOf returns the decision to journal. The name in the caller's certificate, if there is one, replaces the actor
-// in the request.
+// decisionOf returns the decision to journal: who the caller is, and beside it, as a note, whom it names as the actor. If
+// it names nobody, the actor is the name in its certificate, or else the principal that a token or a socket proves.
 func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decision, error) {
-	actor := certificateName(ctx)
-	if actor == "" {
-		actor = given.GetActor()
+	principal := access.PrincipalOf(ctx).String()
+	actor := cmp.Or(given.GetActor(), certificateName(ctx))
+	if actor == "" && journal.Proven(principal) {
+		actor = principal[:min(len(principal), maxActor)]
 	}
 	switch {
 	case len(actor) > maxActor:
@@ -30,7 +34,9 @@ func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decisi
 			"decision.reason", "has %d bytes; at most %d are allowed", len(given.GetReason()), maxReason,
 		)
 	}
-	return &treatyv1.Decision{Actor: actor, Reason: given.GetReason()}, nil
+	return &treatyv1.Decision{
+		Actor: actor, Reason: given.GetReason(), Principal: principal,
+	}, nil
 }
 
 // completeDecisionOf is decisionOf for a decision that needs an actor and a reason. audience says whom the reason is

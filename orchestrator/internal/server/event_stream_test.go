@@ -119,6 +119,7 @@ func TestStreamedEventIsWhole(t *testing.T) {
 	got := response.GetEvent()
 	want := verified(t, "1", "applicants/1")
 	want.Type, want.Subject, want.Position, want.Time = verifiedType, "applicants/1", position, got.GetTime()
+	want.Principal = "local"
 	if diff := cmp.Diff(want.String(), got.String()); diff != "" || got.GetTime().AsTime().Unix() != 1_800_000_000 {
 		t.Errorf("event (-want +got):\n%s", diff)
 	}

@@ -107,7 +107,7 @@ func TestDeleteLostSaga(t *testing.T) {
 	var id string
 	var got *treatyv1.Decision
 	a.engine.forget = func(saga string, decision *treatyv1.Decision) error { id, got = saga, decision; return nil }
-	want := &treatyv1.Decision{Actor: "ada", Reason: "undone by hand"}
+	want := &treatyv1.Decision{Actor: "ada", Reason: "undone by hand", Principal: "local"}
 	if _, err := a.sagas.DeleteLostSaga(
 		a.ctx(), &treatyv1.DeleteLostSagaRequest{Name: "sagas/a1", Decision: want},
 	); err != nil {

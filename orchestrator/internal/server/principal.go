@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/caller"
@@ -17,7 +19,7 @@ import (
 func (s *Server) authenticateUnary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (any, error) {
-	known, err := s.authenticate(ctx)
+	known, err := s.authenticate(ctx, info.FullMethod)
 	if err != nil {
 		_ = grpc.SetTrailer(ctx, markOf(err))
 		return nil, s.explain(ctx, strings.TrimPrefix(info.FullMethod, "/"), request, err)
@@ -29,7 +31,7 @@ func (s *Server) authenticateUnary(
 func (s *Server) authenticateStream(
 	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
 ) error {
-	known, err := s.authenticate(stream.Context())
+	known, err := s.authenticate(stream.Context(), info.FullMethod)
 	if err != nil {
 		stream.SetTrailer(markOf(err))
 		return s.explain(stream.Context(), strings.TrimPrefix(info.FullMethod, "/"), nil, err)
@@ -48,11 +50,18 @@ type knownStream struct {
 func (s *knownStream) Context() context.Context { return s.ctx }
 
 // authenticate returns the context with the call's principal.
-func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
+func (s *Server) authenticate(ctx context.Context, method string) (context.Context, error) {
 	principal, err := s.callers.Authenticate(ctx)
 	if err != nil {
 		if s.firstTime(err.Error()) {
 			s.logger.WarnContext(ctx, "a call was refused, since its bearer token isn't valid", "error", err)
+		}
+		if s.audit != nil {
+			var from net.Addr
+			if p, ok := peer.FromContext(ctx); ok {
+				from = p.Addr
+			}
+			s.audit.TokenRefused(ctx, strings.TrimPrefix(method, "/"), from, err)
 		}
 		return ctx, &apiError{
 			code: codes.Unauthenticated, reason: treatyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,

@@ -249,7 +249,7 @@ func (s *Server) knownEvents() string {
 func publishedOf(event *journal.Event) *treatyv1.PublishedEvent {
 	return &treatyv1.PublishedEvent{
 		Id: event.ID, Source: event.Source, Type: event.Type, Subject: event.Subject, Time: timestamppb.New(event.Time),
-		Position: event.Position,
-		Data:     &anypb.Any{TypeUrl: "type.googleapis.com/" + event.Type, Value: event.Data},
+		Position: event.Position, Principal: event.Publisher,
+		Data: &anypb.Any{TypeUrl: "type.googleapis.com/" + event.Type, Value: event.Data},
 	}
 }

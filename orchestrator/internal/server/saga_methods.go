@@ -11,6 +11,7 @@ import (
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
+	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
@@ -145,7 +146,7 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 		return subject{}, nil, invalid("saga_id", "can't be combined with a request id, from which the saga's id is "+
 			"derived: leave one of the two out")
 	}
-	saga := subject{saga: id, definition: d.Definition}
+	saga, principal := subject{saga: id, definition: d.Definition}, access.PrincipalOf(ctx).String()
 	// The anchor's parent is the caller's span. A server span between them would be exported only when the call ends,
 	// so until then, and forever if this process is killed, the anchor would lack its parent.
 	started, err := s.engine.Start(ctx, engine.StartParams{
@@ -156,6 +157,22 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 		Labels:     read.Labels,
 		Deadline:   d.Deadline,
 		Trace:      s.telemetry.NewAnchor(ctx, saga.sagaName(), d.Definition),
+		Principal:  principal,
 	})
-	return saga, started, saga.of(err)
+	if err != nil {
+		return saga, nil, saga.of(err)
+	}
+	if err := s.checkAttached(ctx, saga, started.StartedBy(), principal); err != nil {
+		return subject{}, nil, err
+	}
+	return saga, started, nil
+}
+
+// checkAttached returns an error if a start has found the saga of another principal, and the caller may not read it.
+func (s *Server) checkAttached(ctx context.Context, saga subject, starter, principal string) error {
+	if s.authorizer == nil || starter == "" || starter == principal {
+		return nil
+	}
+	q := question{server: s, ctx: ctx, method: saga.definition}
+	return q.ask(access.Request{Action: access.Read, Definition: saga.definition, Saga: saga.sagaName()})
 }

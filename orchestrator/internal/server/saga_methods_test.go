@@ -61,6 +61,7 @@ func TestSagaIsCalledLikeAnyMethod(t *testing.T) {
 	params.Request, params.SagaID = nil, ""
 	if diff := cmp.Diff(engine.StartParams{
 		Definition: changeAddress, RequestID: "r-1", Labels: map[string]string{"customer": "customers/ada"},
+		Principal: "local",
 	}, params, cmp.Comparer(func(a, b *treatyv1.TraceAnchor) bool { return proto.Equal(a, b) })); diff != "" {
 		t.Errorf("start (-want +got):\n%s", diff)
 	}
@@ -97,6 +98,8 @@ type waiting struct {
 	release chan struct{}
 	end     engine.SagaEnd
 }
+
+func (waiting) StartedBy() string { return "" }
 
 func (w waiting) Await(ctx context.Context) (engine.SagaEnd, error) {
 	select {

@@ -396,7 +396,9 @@ func TestCancelSaga(t *testing.T) {
 	a := newTestServer(t)
 	var got engine.CancelParams
 	a.engine.cancel = func(_ string, params engine.CancelParams) error { got = params; return nil }
-	want := engine.CancelParams{Decision: &treatyv1.Decision{Actor: "ada", Reason: "wrong customer"}, Etag: "seen"}
+	want := engine.CancelParams{
+		Decision: &treatyv1.Decision{Actor: "ada", Reason: "wrong customer", Principal: "local"}, Etag: "seen",
+	}
 	if _, err := a.sagas.CancelSaga(
 		a.ctx(), &treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: want.Decision, Etag: "seen"},
 	); err != nil {
@@ -679,7 +681,7 @@ func TestResumeSaga(t *testing.T) {
 			if err != nil {
 				return
 			}
-			test.want.Decision = test.request.GetDecision()
+			test.want.Decision = &treatyv1.Decision{Actor: "ada", Reason: test.reason, Principal: "local"}
 			if diff := cmp.Diff(test.want, got, protocmp.Transform()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -24,6 +24,7 @@ import (
 	"github.com/treatyhq/treaty/internal/incoming"
 	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
+	"github.com/treatyhq/treaty/orchestrator/internal/audit"
 	"github.com/treatyhq/treaty/orchestrator/internal/authn"
 	"github.com/treatyhq/treaty/orchestrator/internal/quota"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
@@ -97,6 +98,8 @@ type Config struct {
 
 	// Participants returns what is known of the participants. Optional.
 	Participants func() []*treatyv1.Participant
+	// Audit has who did what. Nothing is audited without it.
+	Audit *audit.Log
 
 	// TLS secures connections. Connections aren't encrypted without it.
 	TLS *tls.Config
@@ -131,6 +134,20 @@ type Server struct {
 	authorizer   access.Authorizer
 	strict       bool            // exposed, and without an authorizer
 	asks         map[string]rule // by the full name of the method, with the slash before it
+	name        string
+	engine      Engine
+	store       Store
+	catalog     *contract.Catalog
+	definitions map[string]*definition
+	telemetry   *telemetry.Telemetry
+	logger      *slog.Logger
+	identities  map[string][]string
+	parents     []string
+	callers     *authn.Authenticator
+	authorizer  access.Authorizer
+	audit       *audit.Log      // nil: none
+	strict      bool            // exposed, and without an authorizer
+	asks        map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -171,6 +188,7 @@ func New(config Config) (*Server, error) {
 			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
 		}),
 		authorizer: config.Authorizer,
+		audit:      config.Audit,
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
 		quota:      quota.New(config.Quota),
@@ -219,6 +237,10 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(s.authenticateUnary, s.holdReply),
 		grpc.ChainStreamInterceptor(s.authenticateStream, s.holdStream),
 	}, config.Options...)
+	var refused func(net.Addr, error)
+	if config.Audit != nil {
+		refused = config.Audit.HandshakeRefused
+	}
 	return append(options,
 		grpc.ForceServerCodecV2(rawcodec.New()),
 		grpc.ChainUnaryInterceptor(s.interceptUnary),
@@ -233,7 +255,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
-		grpc.Creds(authn.Credentials(config.TLS, nil)),
+		grpc.Creds(authn.Credentials(config.TLS, refused)),
 	)
 }
 

@@ -159,19 +159,23 @@ func TestSagaIsStartedByReflection(t *testing.T) {
 	}
 }
 
-func TestClientCertificateIsTheActor(t *testing.T) {
+// TestDecisionsNameThePrincipal decides with different certificates. Whom the caller names is only a note beside it.
+func TestDecisionsNameThePrincipal(t *testing.T) {
 	authority := testkit.NewAuthority(t)
 	for name, test := range map[string]struct {
-		names x509.Certificate
-		want  string
+		names     x509.Certificate
+		want      string // the actor, if the caller names none
+		principal string
 	}{
 		"subject": {
 			x509.Certificate{Subject: pkix.Name{CommonName: "ada", Organization: []string{"Acme"}}}, "CN=ada,O=Acme",
+			"x509:CN=authority:CN=ada,O=Acme",
 		},
 		"uri": {
 			x509.Certificate{URIs: []*url.URL{{Scheme: "spiffe", Host: "acme", Path: "/ops"}}}, "spiffe://acme/ops",
+			"spiffe://acme/ops",
 		},
-		"name": {x509.Certificate{DNSNames: []string{"ops.acme.example"}}, "ops.acme.example"},
+		"name": {x509.Certificate{DNSNames: []string{"ops.acme.example"}}, "ops.acme.example", "x509:CN=authority:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newSecureTestServer(t, security{
@@ -188,17 +192,16 @@ func TestClientCertificateIsTheActor(t *testing.T) {
 			})
 			var got *treatyv1.Decision
 			a.engine.cancel = func(_ string, params engine.CancelParams) error { got = params.Decision; return nil }
-			_, err := a.sagas.CancelSaga(
-				a.ctx(),
-				&treatyv1.CancelSagaRequest{Name: "sagas/a1", Decision: &treatyv1.Decision{
-					Actor: "somebody else", Reason: "why not",
-				}},
-			)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.GetActor() != test.want {
-				t.Errorf("actor %q, want %q", got.GetActor(), test.want)
+			for named, want := range map[string]string{"": test.want, "somebody else": "somebody else"} {
+				if _, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{
+					Name: "sagas/a1", Decision: &treatyv1.Decision{Actor: named, Reason: "why not", Principal: "made up"},
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if got.GetActor() != want || got.GetPrincipal() != test.principal {
+					t.Errorf("actor %q, principal %q; want %q, %q", got.GetActor(), got.GetPrincipal(), want,
+						test.principal)
+				}
 			}
 		})
 	}

@@ -192,9 +192,13 @@ func (f *fakeEngine) changed() {
 
 // handle is a started saga with the end that a test configures.
 type handle struct {
-	end engine.SagaEnd
-	err error
+	end       engine.SagaEnd
+	err       error
+	startedBy string
 }
+
+// StartedBy returns who has started the saga before.
+func (h handle) StartedBy() string { return h.startedBy }
 
 func (h handle) Await(ctx context.Context) (engine.SagaEnd, error) {
 	if h.err == nil && h.end.State == treatyv1.SagaState_SAGA_STATE_UNSPECIFIED {

@@ -104,6 +104,13 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 		out = append(out, compensation)
 	}
 	out = append(out, v.attempts(step)...)
+	for _, by := range []struct{ what, principal string }{
+		{"completed by ", step.GetPrincipal()}, {"compensation completed by ", step.GetCompensationPrincipal()},
+	} {
+		if proven(by.principal) {
+			out = append(out, text(plain, "%s", by.what+by.principal))
+		}
+	}
 	if decision := step.GetDecision(); decision != nil && !proto.Equal(decision, step.GetCompensationDecision()) {
 		out = append(out, text(plain, "%s", decisionText(decision)))
 	}
@@ -112,7 +119,16 @@ func (v *View) stepNotes(step *treatyv1.Step) []line {
 
 // decisionText says who decided, and why.
 func decisionText(decision *treatyv1.Decision) string {
-	return "decided by " + decision.GetActor() + ": " + decision.GetReason()
+	who := decision.GetActor()
+	if principal := decision.GetPrincipal(); principal != who && proven(principal) {
+		who += " (" + principal + ")"
+	}
+	return "decided by " + who + ": " + decision.GetReason()
+}
+
+// proven returns whether a principal has proved more than that it is on this machine.
+func proven(principal string) bool {
+	return principal != "" && principal != "local" && principal != "anonymous"
 }
 
 func (v *View) stepPayload(name string, step *treatyv1.Step) []line {

@@ -131,6 +131,9 @@ func (v *View) facts(saga *treatyv1.Saga) []line {
 	fact("deadline", v.moments.at(saga.GetDeadline()))
 	fact("warning", saga.GetWarning())
 	fact("request id", saga.GetRequestId())
+	if proven(saga.GetPrincipal()) {
+		fact("started by", saga.GetPrincipal())
+	}
 	fact("parent", saga.GetParentStep())
 	if round := saga.GetRound(); round > 1 {
 		fact("round", strconv.Itoa(int(round)))
