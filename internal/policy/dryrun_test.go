@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"strings"
@@ -46,6 +47,31 @@ grants:
 	if resource := got.Changes[1].Resource(); resource != "acme.card.v1.CardIssued from //a" {
 		t.Errorf("the resource is %q", resource)
 	}
+}
+
+// FuzzDryRun reads logs. Each line is a call, something else, or an error.
+func FuzzDryRun(f *testing.F) {
+	log, err := os.ReadFile("testdata/audit.jsonl")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(log)
+	f.Add([]byte("{}\n\n{\"action\":\"read\",\"principal\":\"local\",\"decision\":\"allowed\"}"))
+	f.Add([]byte("[\xff"))
+	p := parse(f, bench)
+	f.Fuzz(func(t *testing.T, log []byte) {
+		result, err := p.DryRun("audit.jsonl", bytes.NewReader(log))
+		if err != nil {
+			return
+		}
+		changed := 0
+		for _, change := range result.Changes {
+			changed += change.Calls
+		}
+		if lines := bytes.Count(log, []byte("\n")) + 1; changed > result.Calls || result.Calls+result.Others > lines {
+			t.Errorf("%d changes of %d calls, and %d others, in %d lines", changed, result.Calls, result.Others, lines)
+		}
+	})
 }
 
 // TestDryRunRefuses has logs that can't be compared.

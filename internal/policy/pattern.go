@@ -92,8 +92,6 @@ func (p *patterns) match(text string) bool {
 		return false
 	case p.all:
 		return true
-	case text == "":
-		return false
 	case p.exact[text]:
 		return true
 	}

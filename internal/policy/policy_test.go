@@ -140,6 +140,32 @@ func TestRolesAndActions(t *testing.T) {
 	}
 }
 
+// TestEachResourceCounts has requests that concern two resources, of which a grant names one.
+func TestEachResourceCounts(t *testing.T) {
+	p := parse(t, "grants:\n- principals: spiffe://acme.example/web\n  actions: [publish, consume]"+`
+  events: acme.card.v1.CardIssued
+  sources: //card.acme.example
+  consumers: cards
+`)
+	const card, credit = "acme.card.v1.CardIssued", "acme.credit.v1.Lent"
+	for _, test := range []struct {
+		request access.Request
+		want    bool
+	}{
+		{access.Request{Action: access.Publish, EventType: card, Source: "//card.acme.example"}, true},
+		{access.Request{Action: access.Publish, EventType: card, Source: "//credit.acme.example"}, false},
+		{access.Request{Action: access.Publish, EventType: credit, Source: "//card.acme.example"}, false},
+		{access.Request{Action: access.Consume, EventType: card, Consumer: "cards"}, true},
+		{access.Request{Action: access.Consume, EventType: card, Consumer: "credits"}, false},
+		{access.Request{Action: access.Consume, EventType: credit, Consumer: "cards"}, false},
+	} {
+		test.request.Principal = web
+		if err := p.Authorize(t.Context(), test.request); (err == nil) != test.want {
+			t.Errorf("%+v: %v", test.request, err)
+		}
+	}
+}
+
 // TestInstances has the role that allows everything.
 func TestInstances(t *testing.T) {
 	p := parse(t, "grants:\n- principals: spiffe://acme.example/web\n  roles: instance\n")
