@@ -412,8 +412,9 @@ type Saga struct {
 	// Which part of the saga can't be read, for people. Empty: all can be read, as far as the orchestrator has tried.
 	// Only set in lists. The state of such a saga may be one that it was in before it was damaged, or missing.
 	Damage string `protobuf:"bytes,34,opt,name=damage,proto3" json:"damage,omitempty"`
-	// What is wrong with the saga's code although the saga goes on, for people: its journal has half of the steps or
-	// payloads that are allowed, after which it would be suspended. Empty: nothing. Not set in lists.
+	// What is wrong with the saga although it goes on, for people: its journal has half of the steps or payloads that are
+	// allowed, after which it would be suspended, or no event can end its wait, because the correlation key of the event
+	// has changed or the event is gone. Empty: nothing. Not set in lists.
 	Warning       string `protobuf:"bytes,35,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

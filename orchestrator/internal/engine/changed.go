@@ -26,6 +26,11 @@ func changedContract(catalog *contract.Catalog, saga *machine.Saga) *treatyv1.Sa
 			return wrong
 		}
 	}
+	return changedWait(catalog, saga)
+}
+
+// changedWait returns the first event that an open saga awaits and that has changed, or nil.
+func changedWait(catalog *contract.Catalog, saga *machine.Saga) *treatyv1.SagaSuspended {
 	if saga.CompensationDecided != nil {
 		return nil // it awaits nothing any more
 	}

@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +19,7 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
 	"github.com/treatyhq/treaty/orchestrator/saga"
 )
 
@@ -273,6 +276,44 @@ func FuzzRetyped(f *testing.F) {
 			t.Errorf("nothing is found in bytes that can't be read: %v", err)
 		case len(data) == 0 && found != nil:
 			t.Errorf("an empty message has %v", found)
+		}
+	})
+}
+
+// TestChangedEventsAreSaid restarts an engine whose contracts have another correlation key for an event that two sagas
+// await. The log names the event once, and each saga has a warning. Sagas that await it by its key have none.
+func TestChangedEventsAreSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := language(t, func(ctx saga.Context, _ *benchv1.RunRequest) (*benchv1.RunDone, error) {
+			_, err := identityv1saga.AwaitApplicantVerified(ctx, "applicants/ada")
+			return &benchv1.RunDone{}, err
+		})
+		first, second := w.start(1), w.start(1)
+		synctest.Wait()
+		var log bytes.Buffer
+		restart := func(change func(contracts)) string {
+			w.stop()
+			w.store = w.store.(*journaltest.Memory).Reopen()
+			log.Reset()
+			w.logger, w.catalog = slog.New(slog.NewTextHandler(&log, nil)), afterChange(t, change)
+			w.open()
+			synctest.Wait()
+			return log.String()
+		}
+		if text := restart(func(contracts) {}); strings.Contains(text, "can't wake") ||
+			w.get(first.ID).GetWarning() != "" {
+			t.Errorf("without a change: %q, %q", text, w.get(first.ID).GetWarning())
+		}
+		text := restart(moveKey)
+		if strings.Count(text, "sagas await an event that can't wake them") != 1 ||
+			!strings.Contains(text, "sagas=2") || !strings.Contains(text, "applicant (field 1)") ||
+			!strings.Contains(text, "case (field 99)") {
+			t.Errorf("the log says %q", text)
+		}
+		for _, handle := range []*engine.Handle{first, second} {
+			if warning := w.get(handle.ID).GetWarning(); !strings.Contains(warning, "so no event wakes") {
+				t.Errorf("the warning is %q", warning)
+			}
 		}
 	})
 }
