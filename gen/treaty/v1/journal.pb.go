@@ -2097,7 +2097,11 @@ type EventKey struct {
 	// The full name of the event message.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// The value of the correlation key.
-	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// The number of the field that was the correlation key when the wait was scheduled. Events are matched by the field
+	// that is the key now, so if it is another one, no event ends the wait. 0 if it isn't known: in journals of earlier
+	// versions, and in keys that aren't those of a wait.
+	KeyField      int32 `protobuf:"varint,3,opt,name=key_field,json=keyField,proto3" json:"key_field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2144,6 +2148,13 @@ func (x *EventKey) GetSubject() string {
 		return x.Subject
 	}
 	return ""
+}
+
+func (x *EventKey) GetKeyField() int32 {
+	if x != nil {
+		return x.KeyField
+	}
+	return 0
 }
 
 // WaitEnded is the end of a wait.
@@ -3242,10 +3253,11 @@ const file_treaty_v1_journal_proto_rawDesc = "" +
 	"\rWaitScheduled\x12\x12\n" +
 	"\x04wait\x18\x01 \x01(\tR\x04wait\x12,\n" +
 	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12+\n" +
-	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\"8\n" +
+	"\x06events\x18\x03 \x03(\v2\x13.treaty.v1.EventKeyR\x06events\"U\n" +
 	"\bEventKey\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
-	"\asubject\x18\x02 \x01(\tR\asubject\"\xd1\x01\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x1b\n" +
+	"\tkey_field\x18\x03 \x01(\x05R\bkeyField\"\xd1\x01\n" +
 	"\tWaitEnded\x12\x12\n" +
 	"\x04wait\x18\x01 \x01(\tR\x04wait\x12,\n" +
 	"\x03due\x18\x02 \x01(\v2\x18.treaty.v1.WaitEnded.DueH\x00R\x03due\x12/\n" +

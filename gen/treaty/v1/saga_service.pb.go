@@ -412,12 +412,10 @@ type Saga struct {
 	// Which part of the saga can't be read, for people. Empty: all can be read, as far as the orchestrator has tried.
 	// Only set in lists. The state of such a saga may be one that it was in before it was damaged, or missing.
 	Damage string `protobuf:"bytes,34,opt,name=damage,proto3" json:"damage,omitempty"`
-	// What is wrong with the saga's code although the saga goes on, for people: its journal has half of the steps or
-	// payloads that are allowed, after which it would be suspended. Empty: nothing. Not set in lists.
-	Warning string `protobuf:"bytes,35,opt,name=warning,proto3" json:"warning,omitempty"`
-	// The id of the principal that started the saga. Not set in lists. Empty if an earlier version, or a saga of the same
-	// orchestrator, started it.
-	Principal     string `protobuf:"bytes,40,opt,name=principal,proto3" json:"principal,omitempty"`
+	// What is wrong with the saga although it goes on, for people: its journal has half of the steps or payloads that are
+	// allowed, after which it would be suspended, or no event can end its wait, because the correlation key of the event
+	// has changed or the event is gone. Empty: nothing. Not set in lists.
+	Warning       string `protobuf:"bytes,35,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -637,13 +635,6 @@ func (x *Saga) GetDamage() string {
 func (x *Saga) GetWarning() string {
 	if x != nil {
 		return x.Warning
-	}
-	return ""
-}
-
-func (x *Saga) GetPrincipal() string {
-	if x != nil {
-		return x.Principal
 	}
 	return ""
 }
@@ -925,11 +916,8 @@ type Step struct {
 	// Why the child saga that this step is waits for an operator. Set only while it does, and only by GetSaga, for a
 	// child of the same orchestrator.
 	ChildSuspension SuspensionReason `protobuf:"varint,30,opt,name=child_suspension,json=childSuspension,proto3,enum=treaty.v1.SuspensionReason" json:"child_suspension,omitempty"`
-	// The ids of the principals that completed the action and the compensation. Empty if the participant answered itself.
-	Principal             string `protobuf:"bytes,40,opt,name=principal,proto3" json:"principal,omitempty"`
-	CompensationPrincipal string `protobuf:"bytes,41,opt,name=compensation_principal,json=compensationPrincipal,proto3" json:"compensation_principal,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
@@ -1093,20 +1081,6 @@ func (x *Step) GetChildSuspension() SuspensionReason {
 		return x.ChildSuspension
 	}
 	return SuspensionReason_SUSPENSION_REASON_UNSPECIFIED
-}
-
-func (x *Step) GetPrincipal() string {
-	if x != nil {
-		return x.Principal
-	}
-	return ""
-}
-
-func (x *Step) GetCompensationPrincipal() string {
-	if x != nil {
-		return x.CompensationPrincipal
-	}
-	return ""
 }
 
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
@@ -3020,7 +2994,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xec\t\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xce\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3059,8 +3033,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x12\x12\n" +
 	"\x04etag\x18\x1c \x01(\tR\x04etag\x12\x16\n" +
 	"\x06damage\x18\" \x01(\tR\x06damage\x12\x18\n" +
-	"\awarning\x18# \x01(\tR\awarning\x12\x1c\n" +
-	"\tprincipal\x18( \x01(\tR\tprincipal\x1a9\n" +
+	"\awarning\x18# \x01(\tR\awarning\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
@@ -3080,7 +3053,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\x8a\b\n" +
+	"decideTime\"\xb5\a\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -3102,9 +3075,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"mayHaveRun\x12\x14\n" +
 	"\x05child\x18\x11 \x01(\tR\x05child\x12H\n" +
 	"\x15compensation_decision\x18\x12 \x01(\v2\x13.treaty.v1.DecisionR\x14compensationDecision\x12F\n" +
-	"\x10child_suspension\x18\x1e \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x0fchildSuspension\x12\x1c\n" +
-	"\tprincipal\x18( \x01(\tR\tprincipal\x125\n" +
-	"\x16compensation_principal\x18) \x01(\tR\x15compensationPrincipal\"\xff\x01\n" +
+	"\x10child_suspension\x18\x1e \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x0fchildSuspension\"\xff\x01\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +

@@ -29,3 +29,6 @@ func WithNow(config Config, now func() time.Time) Config {
 
 // MissTurn tells those who watch a saga of a turn that comes after one of which they weren't told.
 func (e *Engine) MissTurn(id string) { e.notifier.feeds.committed(id, 1<<20, new(treatyv1.Turn)) }
+
+// Retyped returns how a journaled message differs from its type.
+var Retyped = retyped

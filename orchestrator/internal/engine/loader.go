@@ -31,7 +31,7 @@ func newLoader(config *Config, work *work, watchdog *watchdog, replies *replyEve
 	return &loader{
 		config: config, work: work, watchdog: watchdog, replies: replies,
 		common: machine.Config{
-			Local: config.Local, Command: config.Catalog.Command, Environment: config.Logger, Event: config.isEvent,
+			Local: config.Local, Command: config.Catalog.Command, Environment: config.Logger, Event: config.Catalog.EventType,
 			Publishable: replies.check,
 		},
 	}
@@ -125,11 +125,6 @@ func (l *loader) newMachine(inst *instance, definition string, truncated uint64)
 	config.ID, config.Withdraw, config.Code = inst.id, inst.withdraw, l.config.Definitions[definition]
 	config.Skipped, config.Coroutines = truncated, &inst.code.Group
 	return machine.New(config)
-}
-
-func (c *Config) isEvent(name string) bool {
-	_, is := c.Catalog.EventType(name)
-	return is
 }
 
 // read reads a saga without its code.

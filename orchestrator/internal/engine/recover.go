@@ -96,6 +96,7 @@ func (e *Engine) recoverSagas(ctx context.Context) (int, error) {
 			return found, context.Cause(ctx)
 		}
 	}
+	e.work.spawn(e.warnOfChangedEvents)
 	return found, nil
 }
 

@@ -40,9 +40,9 @@ type VerifyParams struct {
 }
 
 // Verify replays every open saga against the code, without any effect, and returns how many open sagas there are. It
-// reports the sagas that can't continue. It also tries the next turn without recording it, and so finds a saga that the
-// code would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read. It
-// doesn't wait for code that blocks. The code of several sagas runs at the same time.
+// reports the sagas that can't continue. It compares what their journals hold with the contracts. It also tries the next turn without recording it, and so finds a saga that the
+// code would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read, and
+// its contracts. It doesn't wait for code that blocks. The code of several sagas runs at the same time.
 func Verify(ctx context.Context, params VerifyParams) (verified int, err error) {
 	params.watchdog = newWatchdog(params.TurnLimit, slog.New(slog.DiscardHandler), NoObserver{})
 	defer params.watchdog.close()
@@ -98,9 +98,13 @@ func (p *VerifyParams) verify(stored *journal.Journal, slow func()) *treatyv1.Sa
 		return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: stored.Err.Error()}
 	}
 	saga, err := fold(stored)
-	switch {
-	case err != nil:
+	if err != nil {
 		return &treatyv1.SagaSuspended{Expected: "a journal that can be read", Found: err.Error()}
+	}
+	if wrong := changedContract(p.Catalog, saga); wrong != nil {
+		return wrong
+	}
+	switch {
 	case saga.CompensationDecided != nil:
 		return nil // it is being compensated, which needs no code
 	}
@@ -143,11 +147,10 @@ func (p *VerifyParams) verify(stored *journal.Journal, slow func()) *treatyv1.Sa
 func (p *VerifyParams) replay(
 	stored *journal.Journal, code machine.Code, slow func(),
 ) (*machine.Machine, *treatyv1.SagaSuspended) {
-	config := Config{Catalog: p.Catalog}
 	watched := p.watchdog.watch(stored.Row.ID)
 	watched.slow = slow
 	m := machine.New(machine.Config{
-		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: config.isEvent,
+		ID: stored.Row.ID, Code: code, Command: p.Catalog.Command, Event: p.Catalog.EventType,
 		Skipped:     truncatedTurns(stored),
 		Environment: slog.New(slog.DiscardHandler),
 		Coroutines:  &watched.Group,

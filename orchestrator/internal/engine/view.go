@@ -106,6 +106,9 @@ func (c *Config) viewSaga(saga *machine.Saga) *treatyv1.Saga {
 	view.ParentKind = saga.Started.GetParent().GetKind()
 	view.Etag = machine.Etag(saga.Revision)
 	view.Warning = saga.Warning()
+	if wrong := changedWait(c.Catalog, saga); wrong != nil && !saga.Final() {
+		view.Warning = fmt.Sprintf("at %s, it awaits %s: %s", wrong.GetStep(), wrong.GetExpected(), wrong.GetFound())
+	}
 	if saga.State == treatyv1.SagaState_SAGA_STATE_RUNNING {
 		for _, wait := range saga.Waits {
 			view.Waits = append(view.Waits, &treatyv1.Wait{

@@ -221,12 +221,27 @@ func (m *Machine) scheduleWait(t *Thread, wait *Wait) bool {
 		m.suspendForRule(t.opPath, "wait "+t.opPath, rule, "")
 		return false
 	}
+	for _, key := range wait.Events {
+		key.KeyField = m.keyField(key.GetType())
+	}
 	scheduled := &treatyv1.WaitScheduled{Wait: t.opPath, Events: wait.Events}
 	if !wait.Until.IsZero() {
 		scheduled.Due = timestamppb.New(ceil(wait.Until))
 	}
 	m.record(&treatyv1.Record{Kind: &treatyv1.Record_WaitScheduled{WaitScheduled: scheduled}})
 	return true
+}
+
+// keyField returns the number of the correlation key of an event, or 0 if it isn't known.
+func (m *Machine) keyField(name string) int32 {
+	if m.config.Event == nil {
+		return 0
+	}
+	event, _ := m.config.Event(name)
+	if event == nil {
+		return 0
+	}
+	return int32(event.Key.Number())
 }
 
 // ceil rounds up to a microsecond, so that no timer fires early.

@@ -22,9 +22,9 @@ type Config struct {
 	// Command returns the command with the name of a method. Saga code can send only these.
 	Command func(method string) (*contract.Command, bool)
 
-	// Event reports whether the full name of a message is that of an event. Saga code can await only these. If Event is
-	// nil, every message is an event.
-	Event func(name string) bool
+	// Event returns the event with the full name of a message. Saga code can await only these. If Event is nil, every
+	// message is an event.
+	Event func(name string) (*contract.EventType, bool)
 
 	// Local reports whether a method starts a child saga of this orchestrator. If it is nil, no method does.
 	Local func(method string) bool
@@ -303,7 +303,7 @@ func (m *Machine) Due() time.Time {
 func (m *Machine) deadline() time.Time {
 	deadline := m.saga.deadline()
 	if deadline.IsZero() || m.saga.overruled(deadline) || m.saga.CatchingUp() || m.saga.Final() ||
-		m.saga.CompensationDecided != nil || m.saga.irreversible() || m.saga.compensatingUnknown() {
+		m.saga.CompensationDecided != nil || m.saga.Irreversible() || m.saga.compensatingUnknown() {
 		return time.Time{}
 	}
 	return deadline

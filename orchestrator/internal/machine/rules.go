@@ -257,8 +257,10 @@ func (m *Machine) checkKey(key *treatyv1.EventKey) string {
 	case len(key.GetSubject()) > MaxSubjectBytes:
 		return fmt.Sprintf("it awaits %s with a key of %d bytes; at most %d are allowed",
 			key.GetType(), len(key.GetSubject()), MaxSubjectBytes)
-	case m.config.Event != nil && !m.config.Event(key.GetType()):
-		return key.GetType() + " is not an event of a contract that this orchestrator was built with"
+	case m.config.Event != nil:
+		if _, is := m.config.Event(key.GetType()); !is {
+			return key.GetType() + " is not an event of a contract that this orchestrator was built with"
+		}
 	}
 	return ""
 }

@@ -210,8 +210,8 @@ func (s *Saga) mustSucceed() bool {
 	return s.Started.GetParent().GetKind() == treatyv1.CommandKind_COMMAND_KIND_RETRIABLE
 }
 
-// irreversible reports whether the saga can't compensate, or can no longer.
-func (s *Saga) irreversible() bool { return s.noReturn != nil || s.mustSucceed() }
+// Irreversible reports whether the saga can't compensate, or can no longer.
+func (s *Saga) Irreversible() bool { return s.noReturn != nil || s.mustSucceed() }
 
 // notePointOfNoReturn is called for each step that is scheduled or done.
 func (s *Saga) notePointOfNoReturn(step *Step) {

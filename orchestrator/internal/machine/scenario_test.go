@@ -64,7 +64,7 @@ func (s *scenario) newMachine() *machine.Machine {
 		ID:       "x",
 		Skipped:  s.skipped,
 		Withdraw: func(step string) bool { return slices.Contains(s.unsent, step) },
-		Event:    func(name string) bool { return name != "Stranger" },
+		Event:    func(name string) (*contract.EventType, bool) { return nil, name != "Stranger" },
 		Command: func(method string) (*contract.Command, bool) {
 			command, known := s.commands[method]
 			return command, known

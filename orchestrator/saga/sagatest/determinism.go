@@ -42,10 +42,7 @@ func (w *World) replay() []string {
 func (w *World) replayOne(stored *journal.Journal) string {
 	m := machine.New(machine.Config{
 		ID: stored.Row.ID, Code: w.code[stored.Row.Definition], Command: w.catalog.Command,
-		Event: func(name string) bool {
-			_, is := w.catalog.EventType(name)
-			return is
-		},
+		Event:       w.catalog.EventType,
 		Local:       func(method string) bool { return w.code[method] != nil },
 		Environment: slog.New(slog.DiscardHandler), Skipped: stored.Turns[0].Number - 1,
 	})
