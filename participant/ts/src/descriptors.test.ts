@@ -31,6 +31,23 @@ test("the digest is that of the services' files, in any order and each once", ()
   assert.equal(descriptors.digest([one, "a.B"]), "");
 });
 
+test("the digest covers what the files import, except google.protobuf", () => {
+  const Set = protobuf.Root.fromJSON({
+    nested: { Set: { fields: { file: { rule: "repeated", type: "bytes", id: 1 } } } },
+  }).lookupType("Set");
+  const { file } = Set.decode(encoded) as unknown as { file: Uint8Array[] };
+  const digest = (changed: string) => {
+    const files = file.map((bytes) =>
+      Buffer.from(bytes).includes(Buffer.from(`\n${String.fromCharCode(changed.length)}${changed}`))
+        ? Buffer.concat([bytes, Buffer.from("\x62\x06proto3")]) // its syntax again
+        : bytes);
+    return new Descriptors(Set.encode({ file: files }).finish()).digest([notification]);
+  };
+  assert.equal(digest("none.proto"), new Descriptors(encoded).digest([notification]));
+  assert.notEqual(digest("treaty/v1/options.proto"), digest("none.proto"));
+  assert.equal(digest("google/protobuf/timestamp.proto"), digest("none.proto"));
+});
+
 test("descriptors that can't be used", () => {
   assert.throws(() => new Descriptors(Buffer.from("garbage")), /reading the descriptors: .*include_imports/);
   const Set = protobuf.Root.fromJSON({
