@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/treatyhq/treaty/internal/wire"
@@ -56,11 +57,12 @@ CREATE TABLE IF NOT EXISTS treaty_inbox_scopes (
 
 // SQLiteDSN returns the data source name, for [OpenSQLiteDB], of a participant's SQLite database in the file at path.
 // It has the settings that the inbox relies on: a commit is on disk when it returns, readers don't block the writer,
-// and foreign keys are enforced.
+// and foreign keys are enforced. SQLite gives the files next to the database its mode.
 func SQLiteDSN(path string) string {
-	settings := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)",
-		"foreign_keys(on)"}}
-	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + settings.Encode()
+	settings := url.Values{"modeof": {path}, "_pragma": {"busy_timeout(10000)", "journal_mode(wal)",
+		"synchronous(full)", "foreign_keys(on)"}}
+	encoded := strings.ReplaceAll(settings.Encode(), "+", "%20") // SQLite takes a plus sign for itself
+	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + encoded
 }
 
 // OpenSQLite opens the inbox of a service whose database is SQLite (github.com/ncruces/go-sqlite3), and creates its

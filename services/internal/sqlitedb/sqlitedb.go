@@ -68,10 +68,6 @@ func Open(ctx context.Context, p Params) (*sql.DB, error) {
 	if p.Journal == "" {
 		p.Journal = WAL
 	}
-	createPrivate(p.Path)
-	if p.Journal == WAL {
-		createPrivate(p.Path + "-shm") // SQLite gives the other files the mode of the database
-	}
 	db, err := inbox.OpenSQLiteDB(dataSource(p))
 	if err != nil {
 		return nil, fmt.Errorf("opening database %s: %w", p.Path, err)
@@ -83,14 +79,6 @@ func Open(ctx context.Context, p Params) (*sql.DB, error) {
 		return nil, errors.Join(fmt.Errorf("opening database %s: %w", p.Path, explain(err)), db.Close())
 	}
 	return db, nil
-}
-
-// createPrivate creates a file that only its owner can read, unless it exists. If it can't, opening the database fails,
-// too, and says why.
-func createPrivate(path string) {
-	if file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
-		_ = file.Close() // it is empty
-	}
 }
 
 func dataSource(p Params) string {

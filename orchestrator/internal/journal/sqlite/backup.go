@@ -146,6 +146,9 @@ func Restore(ctx context.Context, path string, params journal.RestoreParams) (re
 	if err := checkHeader(path); err != nil {
 		return restored, err
 	}
+	if err := makePrivate(path); err != nil {
+		return restored, err
+	}
 	if err := lock.lockDatabase(path); err != nil {
 		return restored, err
 	}

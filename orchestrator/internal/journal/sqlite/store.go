@@ -84,6 +84,9 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.lock.checkNew(s.path); err != nil {
 		return err
 	}
+	if err := makePrivate(s.path); err != nil {
+		return err
+	}
 	if err := s.lock.lockDatabase(s.path); err != nil {
 		return err
 	}

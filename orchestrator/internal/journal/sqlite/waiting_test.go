@@ -3,8 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -97,33 +95,5 @@ func TestOpenWithDamage(t *testing.T) {
 				t.Errorf("check: %v", err)
 			}
 		})
-	}
-}
-
-// TestFilesArePrivate checks who can read the files of a store.
-func TestFilesArePrivate(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sagas.db")
-	for range 2 {
-		store := openAt(t, path)
-		event := &journal.Event{Source: "a", ID: "1", Type: "T", StoreTime: time.Unix(1, 0)}
-		if err := store.Append(t.Context(), []*journal.Entry{{Events: []*journal.Event{event}}}); err != nil {
-			t.Fatal(err)
-		}
-		files, err := os.ReadDir(filepath.Dir(path))
-		if err != nil || len(files) != 4 {
-			t.Errorf("the files are %v, %v", files, err)
-		}
-		for _, file := range files {
-			info, err := file.Info()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if info.Mode() != fs.FileMode(0o600) {
-				t.Errorf("%s has the mode %v", file.Name(), info.Mode())
-			}
-		}
-		if err := store.Close(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
