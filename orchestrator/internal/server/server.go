@@ -233,7 +233,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
 		grpc.WaitForHandlers(true),
-		grpc.Creds(authn.Credentials(config.TLS, nil)),
+		grpc.Creds(authn.Credentials(config.TLS, (&handshakes{logger: s.logger}).refused)),
 	)
 }
 

@@ -317,7 +317,9 @@ func (a *testServer) serve(config server.Config, client *tls.Config) {
 	if config.Catalog, err = contract.Load(protoregistry.GlobalFiles); err != nil {
 		t.Fatal(err)
 	}
-	config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if a.server, err = server.New(config); err != nil {
 		t.Fatal(err)
 	}
