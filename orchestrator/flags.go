@@ -50,6 +50,7 @@ type flags struct {
 	token          tokenFlags
 	startLimits    limitFlag
 	streams        StreamLimits
+	connectionAge  time.Duration
 	labelLimits    limitFlag
 	logLevel       string
 	logFormat      string
@@ -146,6 +147,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.Var(&f.labelLimits, "label-limit",
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
 	f.streams.register(set)
+	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,
+		"close connections of clients after this `TIME`, so that those who were let in are checked again; 0 means never")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -348,7 +351,8 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
-		WithPolicyFile(f.policy), f.token.option(), WithStreamLimits(f.streams),
+		WithPolicyFile(f.policy), f.token.option(),
+		WithStreamLimits(f.streams), WithConnectionAge(f.connectionAge),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))

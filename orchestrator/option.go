@@ -52,6 +52,7 @@ type settings struct {
 	token          tokenSettings
 	heapFloor      int64 // as heapfloor.Hold takes it
 	streams        StreamLimits
+	connectionAge  time.Duration
 
 	participantLimits map[string]ParticipantLimits // by service
 

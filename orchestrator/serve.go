@@ -132,6 +132,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
+		ConnectionAge: o.settings.connectionAge,
 	})
 	if err != nil {
 		return err

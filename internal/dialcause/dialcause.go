@@ -97,8 +97,8 @@ func (c Cause) String() string {
 	case OtherUsage:
 		return "has a certificate whose extended key usage isn't that of a server"
 	case NoPreface:
-		return "closes the connection at once: it may require TLS, not trust the client certificate, or not be a gRPC " +
-			"server"
+		return "closes the connection at once: it may require TLS, not trust the client certificate, or not be a " +
+			"gRPC server"
 	default:
 		return ""
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -49,6 +50,9 @@ const (
 
 	// idlePing is how long a connection may be silent before the client is pinged, to detect a broken connection.
 	idlePing = 2 * time.Minute
+
+	// connectionGrace is the default of Config.ConnectionGrace. It is longer than a call of package client takes.
+	connectionGrace = 2 * time.Minute
 
 	// closeGrace is how long Close waits for the last replies to reach their callers.
 	closeGrace = 500 * time.Millisecond
@@ -107,6 +111,12 @@ type Config struct {
 
 	// MaxMessageBytes limits a request, in bytes. The default is 4 MiB.
 	MaxMessageBytes int
+
+	// ConnectionAge is after how long a connection is closed, a tenth more or less. 0 means never.
+	ConnectionAge time.Duration
+
+	// ConnectionGrace is how long the calls of such a connection may go on. The default is 2 minutes.
+	ConnectionGrace time.Duration
 
 	// Quota limits what callers hold: streams, and bytes that wait until they are read.
 	Quota quota.Limits
@@ -231,9 +241,12 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(
 			keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true},
 		),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: idlePing, MaxConnectionAge: config.ConnectionAge,
+			MaxConnectionAgeGrace: cmp.Or(config.ConnectionGrace, connectionGrace),
+		}),
 		grpc.WaitForHandlers(true),
-		grpc.Creds(authn.Credentials(config.TLS, (&handshakes{logger: s.logger}).refused)),
+		grpc.Creds(expiring{authn.Credentials(config.TLS, (&handshakes{logger: s.logger}).refused)}),
 	)
 }
 
