@@ -148,7 +148,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
 	f.streams.register(set)
 	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,
-		"close connections of clients after this `TIME`, so that those who were let in are checked again; 0 means never")
+		"close connections of clients after this `TIME`, so that who was let in once is checked again; 0 means never")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")

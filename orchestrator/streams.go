@@ -43,10 +43,10 @@ func WithStreamLimits(limits StreamLimits) Option { return func(s *settings) { s
 // DefaultConnectionAge is the default of WithConnectionAge.
 const DefaultConnectionAge = 30 * time.Minute
 
-// WithConnectionAge sets after how long a connection of a client is closed, a tenth more or less, so that who was let in
-// once is checked again. Its calls may go on for two more minutes; those that take longer end with UNAVAILABLE. Clients
-// connect again by themselves. A connection whose client certificate expires is closed at once. 0 means never. Default
-// DefaultConnectionAge.
+// WithConnectionAge sets after how long a connection of a client is closed, a tenth more or less, so that who was let
+// in once is checked again. Its calls may go on for two more minutes; those that take longer end with UNAVAILABLE.
+// Clients connect again by themselves. A connection whose client certificate expires is closed at once. 0 means never.
+// Default DefaultConnectionAge.
 func WithConnectionAge(age time.Duration) Option { return func(s *settings) { s.connectionAge = age } }
 
 func (l *StreamLimits) register(set *pflag.FlagSet) {
