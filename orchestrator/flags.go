@@ -51,6 +51,7 @@ type flags struct {
 	startLimits    limitFlag
 	streams        StreamLimits
 	connectionAge  time.Duration
+	health         healthFlags
 	labelLimits    limitFlag
 	logLevel       string
 	logFormat      string
@@ -147,6 +148,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.Var(&f.labelLimits, "label-limit",
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
 	f.streams.register(set)
+	f.health.register(set)
 	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,
 		"close connections of clients after this `TIME`, so that who was let in once is checked again; 0 means never")
 	set.StringVar(&f.logLevel, "log-level", "info",
@@ -384,6 +386,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		options = append(options, WithParticipantTLSFor(service, params))
 	}
 	options = append(options, f.limitOptions()...)
+	options = append(options, f.health.options()...)
 	if f.insecure {
 		options = append(options, WithInsecure())
 	}

@@ -53,6 +53,8 @@ type settings struct {
 	heapFloor      int64 // as heapfloor.Hold takes it
 	streams        StreamLimits
 	connectionAge  time.Duration
+	healthListen   string // empty: only with the API
+	grpcServices   grpcServices
 
 	participantLimits map[string]ParticipantLimits // by service
 

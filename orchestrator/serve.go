@@ -132,7 +132,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
-		ConnectionAge: o.settings.connectionAge,
+		ConnectionAge: o.settings.connectionAge, NoReflection: o.settings.grpcServices.noReflection,
+		NoChannelz: !o.settings.channelzOn(listener),
 	})
 	if err != nil {
 		return err
@@ -204,6 +205,10 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	}
 	defer watching.Wait()
 	defer cancel()
+	var err error
+	if r.stopHealth, err = o.serveHealth(ctx, r); err != nil {
+		return err
+	}
 	// Calls are answered while sagas are recovered. The health service reports SERVING when that is done.
 	r.serving = make(chan struct{})
 	var serveErr error
@@ -263,6 +268,7 @@ type running struct {
 	engineSet  chan struct{} // closed when engine is set
 	observer   *observer
 	mark       *traceMark
+	stopHealth func() // ends the health checks without TLS; nil before they have begun
 	marking    func() // ends the goroutine that keeps the mark; nil if there is none
 
 	mu         sync.Mutex
@@ -308,6 +314,9 @@ func (r *running) stop() error {
 	if r.serving != nil {
 		r.server.Close()
 		<-r.serving
+	}
+	if r.stopHealth != nil {
+		r.stopHealth()
 	}
 	if r.dispatcher != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

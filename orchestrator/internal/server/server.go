@@ -118,6 +118,9 @@ type Config struct {
 	// ConnectionGrace is how long the calls of such a connection may go on. The default is 2 minutes.
 	ConnectionGrace time.Duration
 
+	// NoReflection and NoChannelz leave out gRPC's services of these names.
+	NoReflection, NoChannelz bool
+
 	// Quota limits what callers hold: streams, and bytes that wait until they are read.
 	Quota quota.Limits
 }
@@ -203,8 +206,12 @@ func New(config Config) (*Server, error) {
 	treatyv1.RegisterEventServiceServer(registrar{s}, s)
 	incoming.RegisterParticipantService(registrar{s}, s.Services, childKeeper{s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
-	channelz.RegisterChannelzServiceToServer(s.grpc)
-	reflection.Register(s.grpc)
+	if !config.NoChannelz {
+		channelz.RegisterChannelzServiceToServer(s.grpc)
+	}
+	if !config.NoReflection {
+		reflection.Register(s.grpc)
+	}
 	s.asks = s.rules()
 	if err := s.checkRules(); err != nil {
 		return nil, fmt.Errorf("setting up the API: %w", err)
