@@ -51,6 +51,7 @@ type flags struct {
 	startLimits    limitFlag
 	streams        StreamLimits
 	connectionAge  time.Duration
+	eventLimit     int
 	health         healthFlags
 	labelLimits    limitFlag
 	logLevel       string
@@ -147,6 +148,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"repeat the flag for more definitions")
 	set.Var(&f.labelLimits, "label-limit",
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
+	set.IntVar(&f.eventLimit, "event-limit", 0,
+		"the `NUMBER` of events that may be stored; publishing more is refused until older ones are purged; 0 means any")
 	f.streams.register(set)
 	f.health.register(set)
 	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,
@@ -355,6 +358,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 		WithPolicyFile(f.policy), f.token.option(),
 		WithStreamLimits(f.streams), WithConnectionAge(f.connectionAge),
+		WithEventLimit(f.eventLimit),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))

@@ -53,6 +53,7 @@ type settings struct {
 	heapFloor      int64 // as heapfloor.Hold takes it
 	streams        StreamLimits
 	connectionAge  time.Duration
+	eventLimit     int
 	healthListen   string // empty: only with the API
 	grpcServices   grpcServices
 

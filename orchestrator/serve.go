@@ -133,7 +133,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 		ConnectionAge: o.settings.connectionAge, NoReflection: o.settings.grpcServices.noReflection,
-		NoChannelz: !o.settings.channelzOn(listener),
+		NoChannelz: !o.settings.channelzOn(listener), EventLimit: o.settings.eventLimit,
 	})
 	if err != nil {
 		return err

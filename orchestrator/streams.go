@@ -40,6 +40,11 @@ type StreamLimits struct {
 // position that the error tells.
 func WithStreamLimits(limits StreamLimits) Option { return func(s *settings) { s.streams = limits } }
 
+// WithEventLimit limits how many events are stored. Publishing more is refused with RESOURCE_EXHAUSTED, until older ones
+// are purged ([WithEventRetention]). Events that the orchestrator publishes itself count, and aren't refused. 0 means
+// any number. Default 0.
+func WithEventLimit(events int) Option { return func(s *settings) { s.eventLimit = events } }
+
 // DefaultConnectionAge is the default of WithConnectionAge.
 const DefaultConnectionAge = 30 * time.Minute
 
@@ -59,6 +64,9 @@ func (l *StreamLimits) register(set *pflag.FlagSet) {
 }
 
 func (s *settings) checkStreams() error {
+	if s.eventLimit < 0 {
+		return fmt.Errorf("the limit of stored events is %d: want 0, which means any number, or more", s.eventLimit)
+	}
 	if s.connectionAge < 0 {
 		return fmt.Errorf("the age of connections is %v: want 0, which means any, or more", s.connectionAge)
 	}

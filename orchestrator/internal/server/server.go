@@ -118,6 +118,9 @@ type Config struct {
 	// ConnectionGrace is how long the calls of such a connection may go on. The default is 2 minutes.
 	ConnectionGrace time.Duration
 
+	// EventLimit is how many events may be stored; gaps between their positions count. 0 means any number.
+	EventLimit int
+
 	// NoReflection and NoChannelz leave out gRPC's services of these names.
 	NoReflection, NoChannelz bool
 
@@ -149,10 +152,11 @@ type Server struct {
 	health   *health.Server
 	services []string
 
-	quota     *quota.Quota
-	consumers consumers
-	scopes    scopes
-	held      atomic.Int64 // the calls of parents that wait for their children
+	quota      *quota.Quota
+	eventLimit int
+	consumers  consumers
+	scopes     scopes
+	held       atomic.Int64 // the calls of parents that wait for their children
 
 	warned      sync.Map // callers that aren't believed as parents' orchestrators, and damaged sagas
 	warnedCount atomic.Int64
@@ -187,6 +191,7 @@ func New(config Config) (*Server, error) {
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
 		quota:      quota.New(config.Quota),
+		eventLimit: config.EventLimit,
 		scopes:     scopes{store: config.Store, logger: config.Logger},
 		stopping:   make(chan struct{}),
 		idle:       make(chan struct{}),

@@ -290,6 +290,7 @@ type security struct {
 	parents        []string
 	authorizer     access.Authorizer
 	quota          quota.Limits // of what callers hold
+	eventLimit     int
 }
 
 func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
@@ -304,7 +305,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 			changeAddress, issueCard, verifyApplicant,
 		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
 		Authorizer: tls.authorizer,
-		Quota:      tls.quota,
+		Quota:      tls.quota, EventLimit: tls.eventLimit,
 	}, tls.client)
 	return a
 }
