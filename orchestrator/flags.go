@@ -52,6 +52,9 @@ type flags struct {
 	token          tokenFlags
 	startLimits    limitFlag
 	streams        StreamLimits
+	connectionAge  time.Duration
+	eventLimit     int
+	health         healthFlags
 	labelLimits    limitFlag
 	logLevel       string
 	logFormat      string
@@ -149,7 +152,12 @@ func (f *flags) register(set *pflag.FlagSet) {
 			"repeat the flag for more definitions")
 	set.Var(&f.labelLimits, "label-limit",
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
+	set.IntVar(&f.eventLimit, "event-limit", 0,
+		"the `NUMBER` of events that may be stored; publishing more is refused until older ones are purged; 0 means any")
 	f.streams.register(set)
+	f.health.register(set)
+	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,
+		"close connections of clients after this `TIME`, so that who was let in once is checked again; 0 means never")
 	set.StringVar(&f.logLevel, "log-level", "info",
 		"lowest `LEVEL` to log: debug, info, warn or error; debug logs each call")
 	set.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -352,7 +360,9 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithSagaIDRetention(f.sagaIDs), WithEventIDRetention(f.eventIDs), WithTurnLimit(f.turnLimit),
 		WithHeapFloor(f.heapFloor),
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
-		WithPolicyFile(f.policy), f.token.option(), WithStreamLimits(f.streams),
+		WithPolicyFile(f.policy), f.token.option(),
+		WithStreamLimits(f.streams), WithConnectionAge(f.connectionAge),
+		WithEventLimit(f.eventLimit),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))
@@ -384,6 +394,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		options = append(options, WithParticipantTLSFor(service, params))
 	}
 	options = append(options, f.limitOptions()...)
+	options = append(options, f.health.options()...)
 	if f.insecure {
 		options = append(options, WithInsecure())
 	}

@@ -60,6 +60,10 @@ type settings struct {
 	token          tokenSettings
 	heapFloor      int64 // as heapfloor.Hold takes it
 	streams        StreamLimits
+	connectionAge  time.Duration
+	eventLimit     int
+	healthListen   string // empty: only with the API
+	grpcServices   grpcServices
 
 	participantLimits map[string]ParticipantLimits // by service
 

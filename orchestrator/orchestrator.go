@@ -44,7 +44,8 @@ type Orchestrator struct {
 // contract.Violation.
 func New(options ...Option) (*Orchestrator, error) {
 	o := &Orchestrator{settings: settings{store: DefaultStore, eventRetention: DefaultEventRetention,
-		eventIDs: DefaultEventIDRetention, turnLimit: DefaultTurnLimit, childRetention: DefaultChildRetention}}
+		eventIDs: DefaultEventIDRetention, turnLimit: DefaultTurnLimit, childRetention: DefaultChildRetention,
+		connectionAge: DefaultConnectionAge}}
 	for _, option := range options {
 		option(&o.settings)
 	}
@@ -72,7 +73,7 @@ func New(options ...Option) (*Orchestrator, error) {
 	if o.policy != nil {
 		o.settings.authorizer = o.policy
 	}
-	errs[13] = o.settings.streams.check()
+	errs[13] = o.settings.checkStreams()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -137,6 +137,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 		Audit: r.audit, Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
+		ConnectionAge: o.settings.connectionAge, NoReflection: o.settings.grpcServices.noReflection,
+		NoChannelz: !o.settings.channelzOn(listener), EventLimit: o.settings.eventLimit,
 	})
 	if err != nil {
 		return err
@@ -149,7 +151,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 }
 
 // ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080", or on a Unix socket, e.g. "unix:/run/acme/api". Port
-// 0 is a free port. Whoever may write to the file of a socket may call the API.
+// 0 is a free port. The file of a socket can be written by the user of this process only; whoever can, may call the API.
 func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error {
 	listener, err := listen(ctx, address)
 	switch {
@@ -208,6 +210,10 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 	}
 	defer watching.Wait()
 	defer cancel()
+	var err error
+	if r.stopHealth, err = o.serveHealth(ctx, r); err != nil {
+		return err
+	}
 	// Calls are answered while sagas are recovered. The health service reports SERVING when that is done.
 	r.serving = make(chan struct{})
 	var serveErr error
@@ -268,6 +274,7 @@ type running struct {
 	audit      *audit.Log    // nil: none
 	observer   *observer
 	mark       *traceMark
+	stopHealth func() // ends the health checks without TLS; nil before they have begun
 	marking    func() // ends the goroutine that keeps the mark; nil if there is none
 
 	mu         sync.Mutex
@@ -316,6 +323,8 @@ func (r *running) stop() error {
 	}
 	if r.audit != nil {
 		r.audit.Close()
+	if r.stopHealth != nil {
+		r.stopHealth()
 	}
 	if r.dispatcher != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

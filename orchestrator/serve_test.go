@@ -370,6 +370,9 @@ func TestServesOnUnixSocket(t *testing.T) {
 	if w.ready.Address != w.address {
 		t.Errorf("it serves on %q, want %q", w.ready.Address, w.address)
 	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket's file: %v, %v", info.Mode(), err)
+	}
 	if _, err := w.acme.ChangeAddress(w.ctx(), move("one", "Main Street 1")); err != nil {
 		t.Error(err)
 	}
@@ -380,6 +383,15 @@ func TestServesOnUnixSocket(t *testing.T) {
 	if err := other.ListenAndServe(t.Context(), w.address); err == nil ||
 		!strings.Contains(err.Error(), "the file is in use") {
 		t.Errorf("a second one on the same socket: %v", err)
+	}
+	third, err := orchestrator.New(orchestrator.WithStore(filepath.Join(t.TempDir(), "treaty.db")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := "unix:" + filepath.Join(t.TempDir(), strings.Repeat("x", 104))
+	if err := third.ListenAndServe(t.Context(), long); err == nil ||
+		!strings.Contains(err.Error(), "choose a shorter one") {
+		t.Errorf("a long path: %v", err)
 	}
 	if _, err := w.acme.ChangeAddress(w.ctx(), move("two", "Main Street 1")); err != nil {
 		t.Error(err)

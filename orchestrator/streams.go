@@ -40,6 +40,20 @@ type StreamLimits struct {
 // position that the error tells.
 func WithStreamLimits(limits StreamLimits) Option { return func(s *settings) { s.streams = limits } }
 
+// WithEventLimit limits how many events are stored. Publishing more is refused with RESOURCE_EXHAUSTED, until older ones
+// are purged ([WithEventRetention]). Events that the orchestrator publishes itself count, and aren't refused. 0 means
+// any number. Default 0.
+func WithEventLimit(events int) Option { return func(s *settings) { s.eventLimit = events } }
+
+// DefaultConnectionAge is the default of WithConnectionAge.
+const DefaultConnectionAge = 30 * time.Minute
+
+// WithConnectionAge sets after how long a connection of a client is closed, a tenth more or less, so that who was let
+// in once is checked again. Its calls may go on for two more minutes; those that take longer end with UNAVAILABLE.
+// Clients connect again by themselves. A connection whose client certificate expires is closed at once. 0 means never.
+// Default DefaultConnectionAge.
+func WithConnectionAge(age time.Duration) Option { return func(s *settings) { s.connectionAge = age } }
+
 func (l *StreamLimits) register(set *pflag.FlagSet) {
 	set.IntVar(&l.PerCaller, "caller-streams", DefaultCallerStreams,
 		"the `NUMBER` of streams, of events or of the changes of a saga, that one caller may have open")
@@ -49,7 +63,14 @@ func (l *StreamLimits) register(set *pflag.FlagSet) {
 		"end a stream whose reader takes nothing for this `TIME`, although something was sent to it")
 }
 
-func (l StreamLimits) check() error {
+func (s *settings) checkStreams() error {
+	if s.eventLimit < 0 {
+		return fmt.Errorf("the limit of stored events is %d: want 0, which means any number, or more", s.eventLimit)
+	}
+	if s.connectionAge < 0 {
+		return fmt.Errorf("the age of connections is %v: want 0, which means any, or more", s.connectionAge)
+	}
+	l := s.streams
 	if l.PerCaller < 0 || l.Total < 0 || l.StalledAfter < 0 {
 		return fmt.Errorf("the limits of streams are %d for each caller, %d in total and %v: none may be negative",
 			l.PerCaller, l.Total, l.StalledAfter)

@@ -84,12 +84,31 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	if !socket {
 		return new(net.ListenConfig).Listen(ctx, "tcp", address)
 	}
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("the path of the socket has %d bytes, and a system may allow no more than %d: choose a "+
+			"shorter one", len(path), maxSocketPath)
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) && abandoned(ctx, path) && os.Remove(path) == nil {
-		return new(net.ListenConfig).Listen(ctx, "unix", path)
+		listener, err = new(net.ListenConfig).Listen(ctx, "unix", path)
 	}
-	return listener, err
+	if err != nil || strings.HasPrefix(path, "@") { // a socket that begins so has no file
+		return listener, err
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("keeping others from the socket: %w", err)
+	}
+	return listener, nil
 }
+
+const (
+	// maxSocketPath is the longest path of a socket, in bytes, that all systems allow.
+	maxSocketPath = 103
+
+	// socketMode lets only the user of this process connect to a socket.
+	socketMode = 0o600
+)
 
 // abandoned returns whether nobody listens on a Unix socket any more: its process was killed.
 func abandoned(ctx context.Context, path string) bool {

@@ -36,6 +36,9 @@ const (
 	// OtherName means that the server's certificate is for another name.
 	OtherName
 
+	// OtherUsage means that the server's certificate isn't one for servers.
+	OtherUsage
+
 	// NoPreface means that the server closed the connection before it said anything, as one does that requires TLS.
 	NoPreface
 )
@@ -56,7 +59,9 @@ var texts = []struct {
 	{"certificate is valid for", OtherName},
 	{"certificate is not valid for any names", OtherName},
 	{"doesn't contain any IP SANs", OtherName},
+	{"certificate specifies an incompatible key usage", OtherUsage},
 	{"error reading server preface", NoPreface},
+	{"write: broken pipe", NoPreface},
 }
 
 // Of returns the cause in an error message.
@@ -89,8 +94,11 @@ func (c Cause) String() string {
 		return "has a certificate of an authority that isn't trusted"
 	case OtherName:
 		return "has a certificate for another name"
+	case OtherUsage:
+		return "has a certificate whose extended key usage isn't that of a server"
 	case NoPreface:
-		return "closes the connection at once: it may require TLS, or not be a gRPC server"
+		return "closes the connection at once: it may require TLS, not trust the client certificate, or not be a " +
+			"gRPC server"
 	default:
 		return ""
 	}

@@ -3,6 +3,7 @@ package dialcause_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"testing"
 	"time"
 
@@ -53,6 +54,11 @@ func TestCauses(t *testing.T) {
 		{"unknown authority", server(&tls.Config{}), client(&tls.Config{RootCAs: theirs.Pool}),
 			dialcause.UnknownAuthority},
 		{"another name", server(&tls.Config{}), client(&tls.Config{ServerName: "other.test"}), dialcause.OtherName},
+		{"another usage", credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{ours.IssueAs(t, &x509.Certificate{
+				DNSNames: []string{"server.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			}).Certificate},
+		}), client(&tls.Config{}), dialcause.OtherUsage},
 		{"a stranger's client certificate", server(mutual(time.Now)), client(&tls.Config{
 			Certificates: []tls.Certificate{stranger},
 		}), dialcause.ClientCertificateUntrusted},

@@ -66,13 +66,20 @@ func (a *Authority) Issue(t testing.TB, commonName string) Certificate {
 	})
 }
 
-// IssueAs returns a certificate for a client or server with the subject and the alternative names of another.
+// IssueAs returns a certificate for a client or server with the subject and the alternative names of another, and with
+// its times and extended key usages if it has some.
 func (a *Authority) IssueAs(t testing.TB, names *x509.Certificate) Certificate {
 	t.Helper()
 	template := newTemplate(t, "")
 	template.Subject, template.DNSNames = names.Subject, names.DNSNames
 	template.IPAddresses, template.URIs = names.IPAddresses, names.URIs
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	if names.ExtKeyUsage != nil {
+		template.ExtKeyUsage = names.ExtKeyUsage
+	}
+	if !names.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = names.NotBefore, names.NotAfter
+	}
 	key := newKey(t)
 	cert := sign(t, template, a.Cert, key, a.key)
 	der, err := x509.MarshalPKCS8PrivateKey(key)

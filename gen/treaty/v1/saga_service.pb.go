@@ -1089,7 +1089,8 @@ type Attempts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The number of attempts.
 	Count uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// The status of the last attempt.
+	// The status of the last attempt. For a command that is parked and was never sent, it says why its participant can't
+	// be reached.
 	LastFailure *Failure `protobuf:"bytes,2,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
 	// The outcome of the last attempt: the name of a treaty.v1.Outcome without its prefix, in lower case. Empty if the
 	// participant answered only that another store has taken over.

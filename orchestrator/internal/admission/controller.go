@@ -157,6 +157,9 @@ type Wait struct {
 	// Why returns why the method is parked, or "" if it isn't. Who parks methods sets it; it may be nil.
 	Why func() string
 
+	// Unreachable returns why the participant can't be reached, or "" if that isn't known. It may be nil.
+	Unreachable func() string
+
 	// Long says that it will probably wait long.
 	Long bool
 }

@@ -241,7 +241,7 @@ func (d *Dispatcher) Admit(
 	}
 	slot, wait := p.admission.Admit(m.limits, claim, granted)
 	if wait != nil {
-		wait.Why = m.why
+		wait.Why, wait.Unreachable = m.why, p.breaker.why
 	}
 	return slot, wait
 }

@@ -47,6 +47,7 @@ type delivery struct {
 	stopWait   func()        // cancels what it waits for
 	isDown     func() bool   // returns whether the participant can't be called; nil unless it is queued
 	whyParked  func() string // returns why the method can't be called although the participant may be up; may be nil
+	whyDown    func() string // returns why the participant can't be reached, or ""; may be nil
 	startTime  time.Time
 	pauseStart time.Time     // when it was queued or accepted
 	paused     time.Duration // altogether; this time doesn't count against the command's retry policy

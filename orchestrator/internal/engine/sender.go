@@ -273,7 +273,7 @@ func (s *sender) admit(d *delivery) (*admission.Slot, bool) {
 	}
 	d.waiting, d.queued, d.waitsLong = true, true, wait.Long
 	d.pauseStart, d.stopWait, d.isDown = s.config.now(), wait.Cancel, wait.Held
-	d.whyParked = wait.Why
+	d.whyParked, d.whyDown = wait.Why, wait.Unreachable
 	if wait.Long {
 		s.driver.evictIfIdle(d.inst)
 	}
@@ -359,7 +359,7 @@ func (s *sender) resume(d *delivery, slot *admission.Slot) {
 		d.paused += s.config.now().Sub(d.pauseStart)
 	}
 	d.waiting, d.queued, d.accepted, d.waitsLong = false, false, false, false
-	d.stopWait, d.isDown, d.whyParked, d.nextTime = nil, nil, nil, time.Time{}
+	d.stopWait, d.isDown, d.whyParked, d.whyDown, d.nextTime = nil, nil, nil, nil, time.Time{}
 	unloaded := d.request == nil
 	d.inst.mu.Unlock()
 	if unloaded && !s.reloadRequest(d) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -194,12 +195,28 @@ func (i *instance) viewDeliveries(view *treatyv1.Saga) {
 			if down && d.whyParked != nil {
 				step.Attempts.ParkedReason = d.whyParked()
 			}
+			if down && step.Attempts.LastFailure == nil && step.Attempts.ParkedReason == "" {
+				step.Attempts.LastFailure = d.unreachable()
+			}
 		}
 		// An answer that the store was replaced says nothing about the command.
 		if d.last.Outcome != treatyv1.Outcome_OUTCOME_UNSPECIFIED && d.last.Halt != HaltReplaced {
 			step.Attempts.LastOutcome = strings.ToLower(strings.TrimPrefix(d.last.Outcome.String(), "OUTCOME_"))
 		}
 	}
+}
+
+// unreachable returns why the participant of a command can't be reached, as the status that an attempt would have had.
+// It returns nil if that isn't known.
+func (d *delivery) unreachable() *treatyv1.Failure {
+	if d.whyDown == nil {
+		return nil
+	}
+	why := d.whyDown()
+	if why == "" {
+		return nil
+	}
+	return &treatyv1.Failure{Code: int32(codes.Unavailable), Message: why}
 }
 
 // viewUnserved adds the broadcasts in which nobody takes part to a view.

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"google.golang.org/grpc/credentials"
 )
 
 // watchedListener is a listener that tells when a connection has closed.
@@ -37,6 +40,12 @@ type watchedConn struct {
 
 	remote net.Addr
 	tell   func()
+	expiry atomic.Pointer[time.Timer]
+}
+
+// expire closes the connection at a time.
+func (c *watchedConn) expire(at time.Time) {
+	c.expiry.Store(time.AfterFunc(time.Until(at), func() { _ = c.Close() }))
 }
 
 // RemoteAddr returns the address of the peer, which no other open connection of the listener has.
@@ -45,6 +54,9 @@ func (c *watchedConn) RemoteAddr() net.Addr { return c.remote }
 // Close closes the connection.
 func (c *watchedConn) Close() error {
 	defer c.tell()
+	if expiry := c.expiry.Load(); expiry != nil {
+		expiry.Stop()
+	}
 	return c.Conn.Close()
 }
 
@@ -58,4 +70,40 @@ func (c *watchedConn) SyscallConn() (syscall.RawConn, error) {
 		return nil, fmt.Errorf("a %T isn't a connection of the operating system", c.Conn)
 	}
 	return conn.SyscallConn()
+}
+
+// expiring closes a connection when the certificate of its client, or one of its authorities, expires.
+type expiring struct {
+	credentials.TransportCredentials
+}
+
+// ServerHandshake makes the handshake.
+func (e expiring) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secured, info, err := e.TransportCredentials.ServerHandshake(conn)
+	watched, is := conn.(*watchedConn)
+	secure, verified := info.(credentials.TLSInfo)
+	if err != nil || !is || !verified {
+		return secured, info, err
+	}
+	var last time.Time // when the last of the chains expires
+	for _, chain := range secure.State.VerifiedChains {
+		first := chain[0].NotAfter
+		for _, certificate := range chain {
+			if certificate.NotAfter.Before(first) {
+				first = certificate.NotAfter
+			}
+		}
+		if first.After(last) {
+			last = first
+		}
+	}
+	if !last.IsZero() {
+		watched.expire(last)
+	}
+	return secured, info, nil
+}
+
+// Clone returns a copy.
+func (e expiring) Clone() credentials.TransportCredentials {
+	return expiring{e.TransportCredentials.Clone()}
 }

@@ -63,6 +63,9 @@ func (s *Server) PublishEvents(
 	if err := checkDuplicates(events); err != nil {
 		return nil, err
 	}
+	if err := s.checkEventLimit(ctx, len(events)); err != nil {
+		return nil, err
+	}
 	woken, err := s.engine.Publish(ctx, events)
 	switch {
 	case errors.Is(err, engine.ErrOtherEvent):
@@ -77,6 +80,27 @@ func (s *Server) PublishEvents(
 		response.Positions[i] = event.Position
 	}
 	return response, nil
+}
+
+// checkEventLimit returns an error if the store has as many events as the limit allows. Calls that run at the same time
+// may exceed it by their events.
+func (s *Server) checkEventLimit(ctx context.Context, more int) error {
+	if s.eventLimit <= 0 {
+		return nil
+	}
+	oldest, newest, err := s.store.EventRange(ctx)
+	if err != nil {
+		return err
+	}
+	stored := uint64(0)
+	if oldest > 0 {
+		stored = newest - oldest + 1
+	}
+	if stored+uint64(more) <= uint64(s.eventLimit) {
+		return nil
+	}
+	return limitReached("%d events are stored, and at most %d may be: publish these %d again once older ones are "+
+		"purged; an operator can raise --event-limit, or shorten --event-retention", stored, s.eventLimit, more)
 }
 
 // checkDuplicates returns an error when two events of a request have the same source and id but different content.

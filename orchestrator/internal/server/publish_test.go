@@ -320,3 +320,22 @@ func TestPublishEventsFails(t *testing.T) {
 		})
 	}
 }
+
+// TestEventLimit publishes as many events as may be stored, and more. Those that are purged make room.
+func TestEventLimit(t *testing.T) {
+	a := newSecureTestServer(t, security{eventLimit: 3})
+	a.publishAll(verified(t, "1", "applicants/1"), verified(t, "2", "applicants/1"))
+	two := &treatyv1.PublishEventsRequest{Events: []*treatyv1.PublishedEvent{
+		verified(t, "3", "applicants/1"), verified(t, "4", "applicants/1"),
+	}}
+	if _, err := a.events.PublishEvents(a.ctx(), two); !isLimitReached(t, err) {
+		t.Errorf("two more: %v", err)
+	}
+	a.publishAll(verified(t, "5", "applicants/1"))
+	if _, err := a.memory.PurgeEvents(t.Context(), time.Unix(1_900_000_000, 0), 2); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.events.PublishEvents(a.ctx(), two); err != nil {
+		t.Errorf("two more, after two were purged: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -50,6 +51,9 @@ const (
 
 	// idlePing is how long a connection may be silent before the client is pinged, to detect a broken connection.
 	idlePing = 2 * time.Minute
+
+	// connectionGrace is the default of Config.ConnectionGrace. It is longer than a call of package client takes.
+	connectionGrace = 2 * time.Minute
 
 	// closeGrace is how long Close waits for the last replies to reach their callers.
 	closeGrace = 500 * time.Millisecond
@@ -111,6 +115,18 @@ type Config struct {
 	// MaxMessageBytes limits a request, in bytes. The default is 4 MiB.
 	MaxMessageBytes int
 
+	// ConnectionAge is after how long a connection is closed, a tenth more or less. 0 means never.
+	ConnectionAge time.Duration
+
+	// ConnectionGrace is how long the calls of such a connection may go on. The default is 2 minutes.
+	ConnectionGrace time.Duration
+
+	// EventLimit is how many events may be stored; gaps between their positions count. 0 means any number.
+	EventLimit int
+
+	// NoReflection and NoChannelz leave out gRPC's services of these names.
+	NoReflection, NoChannelz bool
+
 	// Quota limits what callers hold: streams, and bytes that wait until they are read.
 	Quota quota.Limits
 }
@@ -153,10 +169,11 @@ type Server struct {
 	health   *health.Server
 	services []string
 
-	quota     *quota.Quota
-	consumers consumers
-	scopes    scopes
-	held      atomic.Int64 // the calls of parents that wait for their children
+	quota      *quota.Quota
+	eventLimit int
+	consumers  consumers
+	scopes     scopes
+	held       atomic.Int64 // the calls of parents that wait for their children
 
 	warned      sync.Map // callers that aren't believed as parents' orchestrators, and damaged sagas
 	warnedCount atomic.Int64
@@ -192,6 +209,7 @@ func New(config Config) (*Server, error) {
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
 		quota:      quota.New(config.Quota),
+		eventLimit: config.EventLimit,
 		scopes:     scopes{store: config.Store, logger: config.Logger},
 		stopping:   make(chan struct{}),
 		idle:       make(chan struct{}),
@@ -211,8 +229,12 @@ func New(config Config) (*Server, error) {
 	treatyv1.RegisterEventServiceServer(registrar{s}, s)
 	incoming.RegisterParticipantService(registrar{s}, s.Services, childKeeper{s})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
-	channelz.RegisterChannelzServiceToServer(s.grpc)
-	reflection.Register(s.grpc)
+	if !config.NoChannelz {
+		channelz.RegisterChannelzServiceToServer(s.grpc)
+	}
+	if !config.NoReflection {
+		reflection.Register(s.grpc)
+	}
 	s.asks = s.rules()
 	if err := s.checkRules(); err != nil {
 		return nil, fmt.Errorf("setting up the API: %w", err)
@@ -253,9 +275,13 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(
 			keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true},
 		),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idlePing}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: idlePing, MaxConnectionAge: config.ConnectionAge,
+			MaxConnectionAgeGrace: cmp.Or(config.ConnectionGrace, connectionGrace),
+		}),
 		grpc.WaitForHandlers(true),
 		grpc.Creds(authn.Credentials(config.TLS, refused)),
+		grpc.Creds(expiring{authn.Credentials(config.TLS, (&handshakes{logger: s.logger}).refused)}),
 	)
 }
 

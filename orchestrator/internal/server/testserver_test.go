@@ -294,6 +294,7 @@ type security struct {
 	parents        []string
 	authorizer     access.Authorizer
 	quota          quota.Limits // of what callers hold
+	eventLimit     int
 }
 
 func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
@@ -308,7 +309,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 			changeAddress, issueCard, verifyApplicant,
 		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
 		Authorizer: tls.authorizer,
-		Quota:      tls.quota,
+		Quota:      tls.quota, EventLimit: tls.eventLimit,
 	}, tls.client)
 	return a
 }
@@ -321,7 +322,9 @@ func (a *testServer) serve(config server.Config, client *tls.Config) {
 	if config.Catalog, err = contract.Load(protoregistry.GlobalFiles); err != nil {
 		t.Fatal(err)
 	}
-	config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if a.server, err = server.New(config); err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/rawcodec"
 	"github.com/treatyhq/treaty/orchestrator/internal/untrusted"
 )
@@ -24,11 +26,28 @@ func receive(request any, from func(any) error) (failed bool, err error) {
 	if err := from(&data); err != nil {
 		return true, err
 	}
+	if most := maxBytesOf(message); len(data) > most {
+		return false, invalid("request", "has %d bytes; at most %d are allowed", len(data), most)
+	}
 	if err := untrusted.Unmarshal(data, message); err != nil {
 		return false, invalid("request", "can't be read as %s: %s", message.ProtoReflect().Descriptor().FullName(),
 			untrusted.Reason(err))
 	}
 	return false, nil
+}
+
+// maxSmallRequest limits a request that carries no payload of an application, in bytes.
+const maxSmallRequest = 64 << 10
+
+// maxBytesOf returns the limit of a request, in bytes. Those with payloads have that of the server.
+func maxBytesOf(request proto.Message) int {
+	switch request.(type) {
+	case *treatyv1.CreateSagaRequest, *treatyv1.ResumeSagaRequest, *treatyv1.CompleteStepRequest,
+		*treatyv1.PublishEventsRequest:
+		return math.MaxInt
+	default:
+		return maxSmallRequest
+	}
 }
 
 // registrar registers services whose unary methods answer a request that can't be parsed as one that is invalid.

@@ -64,3 +64,52 @@ func TestUnreadableRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestLargeRequests sends requests of more than 64 KiB. Only those may be as large that carry payloads.
+func TestLargeRequests(t *testing.T) {
+	long := strings.Repeat("x", 100<<10)
+	for name, test := range map[string]struct {
+		call    func(a *testServer) error
+		refused bool
+	}{
+		"get": {func(a *testServer) error {
+			_, err := a.sagas.GetSaga(a.ctx(), &treatyv1.GetSagaRequest{Name: long})
+			return err
+		}, true},
+		"list": {func(a *testServer) error {
+			_, err := a.sagas.ListSagas(a.ctx(), &treatyv1.ListSagasRequest{Filter: long})
+			return err
+		}, true},
+		"watch": {func(a *testServer) error {
+			stream, err := a.sagas.WatchSaga(a.ctx(), &treatyv1.WatchSagaRequest{Name: long})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		}, true},
+		"stream events": {func(a *testServer) error {
+			stream, err := a.events.StreamEvents(a.ctx(), &treatyv1.StreamEventsRequest{Subject: long})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		}, true},
+		"publish": {func(a *testServer) error {
+			_, err := a.events.PublishEvents(a.ctx(), &treatyv1.PublishEventsRequest{
+				Events: []*treatyv1.PublishedEvent{large(t, "1", len(long))},
+			})
+			return err
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := test.call(newTestServer(t))
+			refused := strings.Contains(status.Convert(err).Message(), "at most 65536 are allowed")
+			if refused != test.refused || refused && failureOf(t, err).field != "request" {
+				t.Errorf("got %v", err)
+			}
+			if !test.refused && err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

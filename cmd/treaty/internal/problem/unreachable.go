@@ -45,6 +45,8 @@ func (e Explainer) connectionHint(cause dialcause.Cause, message string) string 
 		return "Renew the client certificate of --tls-cert."
 	case cause == dialcause.OtherName:
 		return "Its certificate is for another name. Set that name with --tls-server-name."
+	case cause == dialcause.OtherUsage:
+		return "Give it a certificate with the extended key usage serverAuth."
 	case cause == dialcause.Expired:
 		return "Renew its certificate, or correct this machine's clock."
 	case cause == dialcause.UnknownAuthority, strings.Contains(message, "x509: "):
