@@ -62,8 +62,6 @@ func (s *settings) checkAccess(listener net.Listener) error {
 	if s.authorizer != nil || s.open || s.anybody() || local(listener.Addr()) {
 		return nil
 	}
-	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set a policy or "+
-		"an authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)", listener.Addr())
 	return fmt.Errorf("serving on %s: other machines can reach it, and nothing says who may do what: set a "+
 		"policy or an authorizer, listen on 127.0.0.1, or let every caller do everything (open-access)",
 		listener.Addr())

@@ -102,6 +102,7 @@ type Config struct {
 
 	// Participants returns what is known of the participants. Optional.
 	Participants func() []*treatyv1.Participant
+
 	// Audit has who did what. Nothing is audited without it.
 	Audit *audit.Log
 
@@ -148,22 +149,9 @@ type Server struct {
 	parents      []string
 	callers      *authn.Authenticator
 	authorizer   access.Authorizer
+	audit        *audit.Log      // nil: none
 	strict       bool            // exposed, and without an authorizer
 	asks         map[string]rule // by the full name of the method, with the slash before it
-	name        string
-	engine      Engine
-	store       Store
-	catalog     *contract.Catalog
-	definitions map[string]*definition
-	telemetry   *telemetry.Telemetry
-	logger      *slog.Logger
-	identities  map[string][]string
-	parents     []string
-	callers     *authn.Authenticator
-	authorizer  access.Authorizer
-	audit       *audit.Log      // nil: none
-	strict      bool            // exposed, and without an authorizer
-	asks        map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
@@ -259,9 +247,12 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 		grpc.ChainUnaryInterceptor(s.authenticateUnary, s.holdReply),
 		grpc.ChainStreamInterceptor(s.authenticateStream, s.holdStream),
 	}, config.Options...)
-	var refused func(net.Addr, error)
-	if config.Audit != nil {
-		refused = config.Audit.HandshakeRefused
+	log := &handshakes{logger: s.logger}
+	refused := func(from net.Addr, cause error) {
+		log.refused(from, cause)
+		if config.Audit != nil {
+			config.Audit.HandshakeRefused(from, cause)
+		}
 	}
 	return append(options,
 		grpc.ForceServerCodecV2(rawcodec.New()),
@@ -280,8 +271,7 @@ func (s *Server) options(config Config) []grpc.ServerOption {
 			MaxConnectionAgeGrace: cmp.Or(config.ConnectionGrace, connectionGrace),
 		}),
 		grpc.WaitForHandlers(true),
-		grpc.Creds(authn.Credentials(config.TLS, refused)),
-		grpc.Creds(expiring{authn.Credentials(config.TLS, (&handshakes{logger: s.logger}).refused)}),
+		grpc.Creds(expiring{authn.Credentials(config.TLS, refused)}),
 	)
 }
 
