@@ -47,14 +47,7 @@ type settings struct {
 	tokens         access.TokenVerifier     // nil: tokens count for nothing
 	authorizer     access.Authorizer        // nil: everybody may do everything
 	open           bool                     // beyond loopback, too
-	answers        map[string]Answers   // by service
-	streamed       map[string]bool      // whether commands are sent on a stream or as unary calls, by service
-	identities     map[string][]string  // of participants' certificates, by service
-	parents        []string             // the identities of parents' orchestrators
-	tokens         access.TokenVerifier // nil: tokens count for nothing
-	authorizer     access.Authorizer    // nil: everybody may do everything
-	open           bool                 // beyond loopback, too
-	audit          *slog.Logger         // nil: nothing is audited
+	audit          *slog.Logger             // nil: nothing is audited
 	starts         engine.StartLimits
 	policyFile     string // empty: there is no policy
 	token          tokenSettings

@@ -415,7 +415,10 @@ type Saga struct {
 	// What is wrong with the saga although it goes on, for people: its journal has half of the steps or payloads that are
 	// allowed, after which it would be suspended, or no event can end its wait, because the correlation key of the event
 	// has changed or the event is gone. Empty: nothing. Not set in lists.
-	Warning       string `protobuf:"bytes,35,opt,name=warning,proto3" json:"warning,omitempty"`
+	Warning string `protobuf:"bytes,35,opt,name=warning,proto3" json:"warning,omitempty"`
+	// The id of the principal that started the saga. Not set in lists. Empty if an earlier version, or a saga of the same
+	// orchestrator, started it.
+	Principal     string `protobuf:"bytes,40,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -635,6 +638,13 @@ func (x *Saga) GetDamage() string {
 func (x *Saga) GetWarning() string {
 	if x != nil {
 		return x.Warning
+	}
+	return ""
+}
+
+func (x *Saga) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
 	}
 	return ""
 }
@@ -916,8 +926,11 @@ type Step struct {
 	// Why the child saga that this step is waits for an operator. Set only while it does, and only by GetSaga, for a
 	// child of the same orchestrator.
 	ChildSuspension SuspensionReason `protobuf:"varint,30,opt,name=child_suspension,json=childSuspension,proto3,enum=treaty.v1.SuspensionReason" json:"child_suspension,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The ids of the principals that completed the action and the compensation. Empty if the participant answered itself.
+	Principal             string `protobuf:"bytes,40,opt,name=principal,proto3" json:"principal,omitempty"`
+	CompensationPrincipal string `protobuf:"bytes,41,opt,name=compensation_principal,json=compensationPrincipal,proto3" json:"compensation_principal,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
@@ -1083,6 +1096,20 @@ func (x *Step) GetChildSuspension() SuspensionReason {
 	return SuspensionReason_SUSPENSION_REASON_UNSPECIFIED
 }
 
+func (x *Step) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Step) GetCompensationPrincipal() string {
+	if x != nil {
+		return x.CompensationPrincipal
+	}
+	return ""
+}
+
 // Attempts describes the attempts of a step. For a command that is still being sent, it is kept only in memory and
 // starts over when the orchestrator restarts.
 type Attempts struct {
@@ -1098,12 +1125,16 @@ type Attempts struct {
 	// When the next attempt is made. Absent while an attempt is in flight, the command is parked or queued, or the
 	// orchestrator drives no saga.
 	NextTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_time,json=nextTime,proto3" json:"next_time,omitempty"`
-	// Whether the command is parked because its participant is down.
+	// Whether the command is parked because its participant is down, or for parked_reason.
 	Parked bool `protobuf:"varint,5,opt,name=parked,proto3" json:"parked,omitempty"`
 	// Whether the participant has accepted the command, to complete it later.
 	Accepted bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	// Whether the command waits for its turn, because its participant has as many commands as it can answer in time.
-	Queued        bool `protobuf:"varint,7,opt,name=queued,proto3" json:"queued,omitempty"`
+	Queued bool `protobuf:"varint,7,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Why the command is parked although its participant may be up: the participant's contract of the method, or of its
+	// compensation, has drifted from the orchestrator's. It names the file, the message and the field. Empty if the
+	// participant is down.
+	ParkedReason  string `protobuf:"bytes,8,opt,name=parked_reason,json=parkedReason,proto3" json:"parked_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1185,6 +1216,13 @@ func (x *Attempts) GetQueued() bool {
 		return x.Queued
 	}
 	return false
+}
+
+func (x *Attempts) GetParkedReason() string {
+	if x != nil {
+		return x.ParkedReason
+	}
+	return ""
 }
 
 // CreateSagaRequest starts a saga.
@@ -2995,7 +3033,7 @@ var File_treaty_v1_saga_service_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\"\xce\t\n" +
+	"\x1ctreaty/v1/saga_service.proto\x12\ttreaty.v1\x1a\x19google/protobuf/any.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctreaty/v1/error_reason.proto\x1a\x17treaty/v1/journal.proto\x1a\x1btreaty/v1/participant.proto\"\xec\t\n" +
 	"\x04Saga\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3034,7 +3072,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x12possible_decisions\x18\x1e \x03(\x0e2\x17.treaty.v1.DecisionKindR\x11possibleDecisions\x12\x12\n" +
 	"\x04etag\x18\x1c \x01(\tR\x04etag\x12\x16\n" +
 	"\x06damage\x18\" \x01(\tR\x06damage\x12\x18\n" +
-	"\awarning\x18# \x01(\tR\awarning\x1a9\n" +
+	"\awarning\x18# \x01(\tR\awarning\x12\x1c\n" +
+	"\tprincipal\x18( \x01(\tR\tprincipal\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
@@ -3054,7 +3093,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\x05cause\x18\x02 \x01(\x0e2\x1c.treaty.v1.CompensationCauseR\x05cause\x12,\n" +
 	"\afailure\x18\x03 \x01(\v2\x12.treaty.v1.FailureR\afailure\x12;\n" +
 	"\vdecide_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\xb5\a\n" +
+	"decideTime\"\x8a\b\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12*\n" +
@@ -3076,7 +3115,9 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"mayHaveRun\x12\x14\n" +
 	"\x05child\x18\x11 \x01(\tR\x05child\x12H\n" +
 	"\x15compensation_decision\x18\x12 \x01(\v2\x13.treaty.v1.DecisionR\x14compensationDecision\x12F\n" +
-	"\x10child_suspension\x18\x1e \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x0fchildSuspension\"\xff\x01\n" +
+	"\x10child_suspension\x18\x1e \x01(\x0e2\x1b.treaty.v1.SuspensionReasonR\x0fchildSuspension\x12\x1c\n" +
+	"\tprincipal\x18( \x01(\tR\tprincipal\x125\n" +
+	"\x16compensation_principal\x18) \x01(\tR\x15compensationPrincipal\"\xa4\x02\n" +
 	"\bAttempts\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x125\n" +
 	"\flast_failure\x18\x02 \x01(\v2\x12.treaty.v1.FailureR\vlastFailure\x12!\n" +
@@ -3084,7 +3125,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\tnext_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnextTime\x12\x16\n" +
 	"\x06parked\x18\x05 \x01(\bR\x06parked\x12\x1a\n" +
 	"\baccepted\x18\x06 \x01(\bR\baccepted\x12\x16\n" +
-	"\x06queued\x18\a \x01(\bR\x06queued\"\x9b\x01\n" +
+	"\x06queued\x18\a \x01(\bR\x06queued\x12#\n" +
+	"\rparked_reason\x18\b \x01(\tR\fparkedReason\"\x9b\x01\n" +
 	"\x11CreateSagaRequest\x12\x1e\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\tR\n" +
@@ -3233,7 +3275,7 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\rStepDirection\x12\x1e\n" +
 	"\x1aSTEP_DIRECTION_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STEP_DIRECTION_ACTION\x10\x01\x12\x1f\n" +
-	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\xb8\a\n" +
+	"\x1bSTEP_DIRECTION_COMPENSATION\x10\x022\x95\b\n" +
 	"\vSagaService\x12;\n" +
 	"\n" +
 	"CreateSaga\x12\x1c.treaty.v1.CreateSagaRequest\x1a\x0f.treaty.v1.Saga\x125\n" +
@@ -3248,7 +3290,8 @@ const file_treaty_v1_saga_service_proto_rawDesc = "" +
 	"\tPurgeSaga\x12\x1b.treaty.v1.PurgeSagaRequest\x1a\x1c.treaty.v1.PurgeSagaResponse\x12X\n" +
 	"\x0fListSagaRecords\x12!.treaty.v1.ListSagaRecordsRequest\x1a\".treaty.v1.ListSagaRecordsResponse\x12R\n" +
 	"\rListLostSagas\x12\x1f.treaty.v1.ListLostSagasRequest\x1a .treaty.v1.ListLostSagasResponse\x12U\n" +
-	"\x0eDeleteLostSaga\x12 .treaty.v1.DeleteLostSagaRequest\x1a!.treaty.v1.DeleteLostSagaResponse\x12O\n" +
+	"\x0eDeleteLostSaga\x12 .treaty.v1.DeleteLostSagaRequest\x1a!.treaty.v1.DeleteLostSagaResponse\x12[\n" +
+	"\x10ListParticipants\x12\".treaty.v1.ListParticipantsRequest\x1a#.treaty.v1.ListParticipantsResponse\x12O\n" +
 	"\fCompleteStep\x12\x1e.treaty.v1.CompleteStepRequest\x1a\x1f.treaty.v1.CompleteStepResponse\x12R\n" +
 	"\rHeartbeatStep\x12\x1f.treaty.v1.HeartbeatStepRequest\x1a .treaty.v1.HeartbeatStepResponseB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
@@ -3320,6 +3363,8 @@ var file_treaty_v1_saga_service_proto_goTypes = []any{
 	(SuspensionReason)(0),                 // 50: treaty.v1.SuspensionReason
 	(*Record)(nil),                        // 51: treaty.v1.Record
 	(*fieldmaskpb.FieldMask)(nil),         // 52: google.protobuf.FieldMask
+	(*ListParticipantsRequest)(nil),       // 53: treaty.v1.ListParticipantsRequest
+	(*ListParticipantsResponse)(nil),      // 54: treaty.v1.ListParticipantsResponse
 }
 var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	0,  // 0: treaty.v1.Saga.state:type_name -> treaty.v1.SagaState
@@ -3403,23 +3448,25 @@ var file_treaty_v1_saga_service_proto_depIdxs = []int32{
 	22, // 78: treaty.v1.SagaService.ListSagaRecords:input_type -> treaty.v1.ListSagaRecordsRequest
 	27, // 79: treaty.v1.SagaService.ListLostSagas:input_type -> treaty.v1.ListLostSagasRequest
 	29, // 80: treaty.v1.SagaService.DeleteLostSaga:input_type -> treaty.v1.DeleteLostSagaRequest
-	31, // 81: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
-	33, // 82: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
-	5,  // 83: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
-	5,  // 84: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
-	14, // 85: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
-	5,  // 86: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
-	17, // 87: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
-	5,  // 88: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
-	5,  // 89: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
-	21, // 90: treaty.v1.SagaService.PurgeSaga:output_type -> treaty.v1.PurgeSagaResponse
-	24, // 91: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
-	28, // 92: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
-	30, // 93: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
-	32, // 94: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
-	34, // 95: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
-	83, // [83:96] is the sub-list for method output_type
-	70, // [70:83] is the sub-list for method input_type
+	53, // 81: treaty.v1.SagaService.ListParticipants:input_type -> treaty.v1.ListParticipantsRequest
+	31, // 82: treaty.v1.SagaService.CompleteStep:input_type -> treaty.v1.CompleteStepRequest
+	33, // 83: treaty.v1.SagaService.HeartbeatStep:input_type -> treaty.v1.HeartbeatStepRequest
+	5,  // 84: treaty.v1.SagaService.CreateSaga:output_type -> treaty.v1.Saga
+	5,  // 85: treaty.v1.SagaService.GetSaga:output_type -> treaty.v1.Saga
+	14, // 86: treaty.v1.SagaService.ListSagas:output_type -> treaty.v1.ListSagasResponse
+	5,  // 87: treaty.v1.SagaService.WaitSaga:output_type -> treaty.v1.Saga
+	17, // 88: treaty.v1.SagaService.WatchSaga:output_type -> treaty.v1.WatchSagaResponse
+	5,  // 89: treaty.v1.SagaService.CancelSaga:output_type -> treaty.v1.Saga
+	5,  // 90: treaty.v1.SagaService.ResumeSaga:output_type -> treaty.v1.Saga
+	21, // 91: treaty.v1.SagaService.PurgeSaga:output_type -> treaty.v1.PurgeSagaResponse
+	24, // 92: treaty.v1.SagaService.ListSagaRecords:output_type -> treaty.v1.ListSagaRecordsResponse
+	28, // 93: treaty.v1.SagaService.ListLostSagas:output_type -> treaty.v1.ListLostSagasResponse
+	30, // 94: treaty.v1.SagaService.DeleteLostSaga:output_type -> treaty.v1.DeleteLostSagaResponse
+	54, // 95: treaty.v1.SagaService.ListParticipants:output_type -> treaty.v1.ListParticipantsResponse
+	32, // 96: treaty.v1.SagaService.CompleteStep:output_type -> treaty.v1.CompleteStepResponse
+	34, // 97: treaty.v1.SagaService.HeartbeatStep:output_type -> treaty.v1.HeartbeatStepResponse
+	84, // [84:98] is the sub-list for method output_type
+	70, // [70:84] is the sub-list for method input_type
 	70, // [70:70] is the sub-list for extension type_name
 	70, // [70:70] is the sub-list for extension extendee
 	0,  // [0:70] is the sub-list for field type_name
@@ -3432,6 +3479,7 @@ func file_treaty_v1_saga_service_proto_init() {
 	}
 	file_treaty_v1_error_reason_proto_init()
 	file_treaty_v1_journal_proto_init()
+	file_treaty_v1_participant_proto_init()
 	file_treaty_v1_saga_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*ResumeSagaRequest_Retry_)(nil),
 		(*ResumeSagaRequest_RetryEdited_)(nil),

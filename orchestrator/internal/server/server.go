@@ -148,22 +148,9 @@ type Server struct {
 	parents      []string
 	callers      *authn.Authenticator
 	authorizer   access.Authorizer
+	audit        *audit.Log      // nil: none
 	strict       bool            // exposed, and without an authorizer
 	asks         map[string]rule // by the full name of the method, with the slash before it
-	name        string
-	engine      Engine
-	store       Store
-	catalog     *contract.Catalog
-	definitions map[string]*definition
-	telemetry   *telemetry.Telemetry
-	logger      *slog.Logger
-	identities  map[string][]string
-	parents     []string
-	callers     *authn.Authenticator
-	authorizer  access.Authorizer
-	audit       *audit.Log      // nil: none
-	strict      bool            // exposed, and without an authorizer
-	asks        map[string]rule // by the full name of the method, with the slash before it
 
 	grpc     *grpc.Server
 	health   *health.Server
