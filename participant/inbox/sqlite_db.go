@@ -15,8 +15,8 @@ const sqliteDriver = "sqlite3"
 
 // OpenSQLiteDB opens a participant's SQLite database for [OpenSQLite]. Use it in place of [sql.Open], with a data
 // source name such as [SQLiteDSN] returns. It connects when the database is first used, as sql.Open does. The caller
-// imports the driver, github.com/ncruces/go-sqlite3/driver, and closes the database. Only the owner can read a file that
-// is created, whatever the process's umask is; one that exists keeps its mode.
+// imports the driver, github.com/ncruces/go-sqlite3/driver, and closes the database. Only the owner can read a file
+// that is created, whatever the process's umask is; one that exists keeps its mode.
 //
 // The database notices if a handler of the inbox writes through it and not through the handler's [Tx]. Such a write
 // fails at once, and so does the handler's call: see [Handle]. In all other respects it is an ordinary database, for

@@ -9,7 +9,8 @@ import (
 
 // createPrivate creates the files of the database that a data source name is for, unless they exist, so that only their
 // owner can read them: SQLite's driver creates files that everybody can read. If it can't create them, opening the
-// database fails, too, and says why. It leaves alone what isn't a file, is only read, or is on a file system of its own.
+// database fails, too, and says why. It leaves alone what isn't a file, is only read, or is on a file system of its
+// own.
 func createPrivate(dataSource string) {
 	parsed, err := url.Parse(dataSource)
 	if err != nil || parsed.Scheme != "file" {

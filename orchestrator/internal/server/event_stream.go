@@ -103,6 +103,7 @@ type eventStream struct {
 	server *Server
 	call   *quota.Call
 	wanted journal.EventsParams // without position and limit
+	view   eventView
 
 	position uint64 // all wanted events up to here were sent
 	newest   uint64 // the position of the newest event of all, when last read
@@ -356,7 +357,9 @@ func (r *eventStream) send(
 		if err := r.interrupted(); err != nil {
 			return err
 		}
-		encoded, err := proto.Marshal(&treatyv1.StreamEventsResponse{Event: publishedOf(event)})
+		encoded, err := proto.Marshal(&treatyv1.StreamEventsResponse{
+			Event: r.view.show(stream.Context(), r.server, event),
+		})
 		if err != nil {
 			return fmt.Errorf("serializing the event at position %d: %w", event.Position, err)
 		}
