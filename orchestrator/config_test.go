@@ -28,7 +28,7 @@ func configuredFlags(t *testing.T, env map[string]string, args ...string) (*flag
 
 func diffFlags(want, got *flags) string {
 	return cmp.Diff(*want, *got, cmp.AllowUnexported(flags{}, participant{}, broadcast{}, participantIdentity{},
-		limitFlag{}, limits{}, tokenFlags{}),
+		limitFlag{}, limits{}, tokenFlags{}, healthFlags{}),
 		cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "config" }, cmp.Ignore()))
 }
 
