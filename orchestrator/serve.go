@@ -134,7 +134,6 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Definitions: definitions,
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
-		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 		Audit: r.audit, Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 		ConnectionAge: o.settings.connectionAge, NoReflection: o.settings.grpcServices.noReflection,
