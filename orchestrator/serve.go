@@ -136,7 +136,6 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 		Audit: r.audit, Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
-		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
 		ConnectionAge: o.settings.connectionAge, NoReflection: o.settings.grpcServices.noReflection,
 		NoChannelz: !o.settings.channelzOn(listener), EventLimit: o.settings.eventLimit,
 	})
