@@ -926,8 +926,9 @@ type Step struct {
 	// Why the child saga that this step is waits for an operator. Set only while it does, and only by GetSaga, for a
 	// child of the same orchestrator.
 	ChildSuspension SuspensionReason `protobuf:"varint,30,opt,name=child_suspension,json=childSuspension,proto3,enum=treaty.v1.SuspensionReason" json:"child_suspension,omitempty"`
-	// The ids of the principals that completed the action and the compensation. Empty if the participant answered itself.
-	Principal             string `protobuf:"bytes,40,opt,name=principal,proto3" json:"principal,omitempty"`
+	// The id of the principal that completed the action. Empty if the participant answered itself.
+	Principal string `protobuf:"bytes,40,opt,name=principal,proto3" json:"principal,omitempty"`
+	// The id of the principal that completed the compensation. Empty if the participant answered itself.
 	CompensationPrincipal string `protobuf:"bytes,41,opt,name=compensation_principal,json=compensationPrincipal,proto3" json:"compensation_principal,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
