@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -239,7 +240,13 @@ func TestAuditsAttacks(t *testing.T) {
 	if _, err := client.ListSagas(w.ctx(), new(treatyv1.ListSagasRequest)); err == nil {
 		t.Fatal("a caller over plaintext is answered")
 	}
-	w.stop()
+	for ctx := w.ctx(); !strings.Contains(log.String(), "handshake refused"); {
+		select { // the caller may learn of it first
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("the handshake isn't in the audit log:\n%s", log.String())
+		}
+	}
 	for _, want := range []string{
 		`"principal":"spiffe://acme.example/orders","action":"start","definition":"` + changeAddress +
 			`","decision":"allowed"`,
