@@ -153,7 +153,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.Var(&f.labelLimits, "label-limit",
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
 	set.IntVar(&f.eventLimit, "event-limit", 0,
-		"the `NUMBER` of events that may be stored; publishing more is refused until older ones are purged; 0 means any")
+		"the `NUMBER` of events that may be stored; more are refused until older ones are purged; 0 means any number")
 	f.streams.register(set)
 	f.health.register(set)
 	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,

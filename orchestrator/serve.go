@@ -149,7 +149,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 }
 
 // ListenAndServe is Serve on a TCP address, e.g. "127.0.0.1:7080", or on a Unix socket, e.g. "unix:/run/acme/api". Port
-// 0 is a free port. The file of a socket can be written by the user of this process only; whoever can, may call the API.
+// 0 is a free port. The file of a socket can be written by the user of this process only; whoever can, may call the
+// API.
 func (o *Orchestrator) ListenAndServe(ctx context.Context, address string) error {
 	listener, err := listen(ctx, address)
 	switch {

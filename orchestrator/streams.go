@@ -40,9 +40,9 @@ type StreamLimits struct {
 // position that the error tells.
 func WithStreamLimits(limits StreamLimits) Option { return func(s *settings) { s.streams = limits } }
 
-// WithEventLimit limits how many events are stored. Publishing more is refused with RESOURCE_EXHAUSTED, until older ones
-// are purged ([WithEventRetention]). Events that the orchestrator publishes itself count, and aren't refused. 0 means
-// any number. Default 0.
+// WithEventLimit limits how many events are stored. Publishing more is refused with RESOURCE_EXHAUSTED, until older
+// ones are purged ([WithEventRetention]). Events that the orchestrator publishes itself count, and aren't refused. 0
+// means any number. Default 0.
 func WithEventLimit(events int) Option { return func(s *settings) { s.eventLimit = events } }
 
 // DefaultConnectionAge is the default of WithConnectionAge.
