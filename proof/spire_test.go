@@ -52,7 +52,8 @@ func startSpire(ctx context.Context, t *testing.T) *spire {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &spire{
-		dir: dir, programs: programs, server: filepath.Join(dir, "server.sock"), agent: filepath.Join(dir, "agent.sock"),
+		dir: dir, programs: programs,
+		server: filepath.Join(dir, "server.sock"), agent: filepath.Join(dir, "agent.sock"),
 	}
 	_, port, _ := strings.Cut(testkit.UnusedAddress(t), ":")
 	config := testkit.WriteFile(t, dir, "server.conf", fmt.Appendf(nil, `
@@ -102,7 +103,7 @@ func (s *spire) run(t *testing.T, program string, args ...string) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(s.programs, program)
 	}
-	s.start(t, exec.Command(path, args...), io.Discard) //nolint:noctx // it is ended below
+	s.start(t, exec.Command(path, args...), io.Discard)
 }
 
 // start starts a command, which ends with the test.
@@ -174,7 +175,8 @@ func (s *spire) workload(ctx context.Context, t *testing.T, name string) *svids 
 	s.ask(ctx, t, "spire-server", "entry", "create", "-socketPath", s.server, "-parentID", trustDomain+"host",
 		"-spiffeID", trustDomain+name, "-selector", "unix:path:"+program, "-dns", "localhost")
 	files := &svids{
-		cert: filepath.Join(dir, "svid.pem"), key: filepath.Join(dir, "svid.key"), bundle: filepath.Join(dir, "bundle.pem"),
+		cert: filepath.Join(dir, "svid.pem"), key: filepath.Join(dir, "svid.key"),
+		bundle: filepath.Join(dir, "bundle.pem"),
 	}
 	written := make(chan struct{})
 	reader, writer := io.Pipe()
@@ -185,7 +187,6 @@ func (s *spire) workload(ctx context.Context, t *testing.T, name string) *svids 
 			}
 		}
 	}()
-	//nolint:noctx // start ends it
 	s.start(t, exec.Command(program, "--socket", "unix://"+s.agent, "--dir", dir), writer)
 	select {
 	case <-written:
@@ -310,7 +311,8 @@ func TestSpire(t *testing.T) {
 	if err != nil || len(undone.GetSagas()) > 0 {
 		t.Errorf("sagas that didn't succeed: %v, %v", undone.GetSagas(), err)
 	}
-	t.Logf("%d sagas succeeded while the SVIDs were written %d times", sagas, files[company.Orchestrator].renewals.Load())
+	t.Logf("%d sagas succeeded while the SVIDs were written %d times", sagas,
+		files[company.Orchestrator].renewals.Load())
 }
 
 // renewed returns whether the SVIDs of all processes were written so often.

@@ -182,7 +182,8 @@ func TestForgedCommands(t *testing.T) {
 	_, customers := createCustomers(ctx, t, g.Company, "Mover")
 	address := &customerv1.Address{Lines: []string{"Second Street 1"}, City: "Delft", Country: "NL"}
 	forged := &customerv1.ChangeAddressRequest{
-		Customer: customers[0], Address: &customerv1.Address{Lines: []string{"Thief Street 1"}, City: "X", Country: "NL"},
+		Customer: customers[0],
+		Address:  &customerv1.Address{Lines: []string{"Thief Street 1"}, City: "X", Country: "NL"},
 	}
 	undo := &customerv1.RestoreAddressRequest{
 		Action: &customerv1.ChangeAddressRequest{Customer: customers[0], Address: address},
@@ -238,7 +239,8 @@ func TestForgedCommands(t *testing.T) {
 	}
 	boxed := proto.CloneOf(move)
 	boxed.RequestId, boxed.Address.Lines = "undone", []string{"P.O. box 1"}
-	if _, err := sagas.ChangeAddress(ctx, boxed); status.Code(err) == codes.OK || status.Code(err) == codes.Unavailable {
+	_, err = sagas.ChangeAddress(ctx, boxed)
+	if status.Code(err) == codes.OK || status.Code(err) == codes.Unavailable {
 		t.Errorf("a saga that is undone ended with %v", err)
 	}
 	_, err = treatyv1.NewSagaServiceClient(g.Conn(company.Orchestrator)).GetSaga(ctx,

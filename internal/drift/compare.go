@@ -118,7 +118,7 @@ func (c *comparer) note(p place, format string, args ...any) {
 }
 
 // add adds a difference. Breaking ones are never left out: they replace harmless ones.
-func (c *comparer) add(p place, breaking bool, text string) { //nolint:revive // breaks and note say which it is
+func (c *comparer) add(p place, breaking bool, text string) {
 	d := Difference{
 		Method: c.method, Breaking: breaking, File: p.file, Message: p.message, Field: p.field, Text: shorten(text),
 	}

@@ -44,14 +44,14 @@ type grant struct {
 // Grants returns how many grants the policy has.
 func (p *Policy) Grants() int { return len(p.grants) }
 
-// Authorize implements [access.Authorizer]. A refusal is a [*Missing].
+// Authorize implements [access.Authorizer]. A refusal is a [*MissingError].
 func (p *Policy) Authorize(_ context.Context, request access.Request) error {
 	for _, g := range p.grantsOf(&request.Principal) {
 		if g.allows(&request) {
 			return nil
 		}
 	}
-	return &Missing{Request: request}
+	return &MissingError{Request: request}
 }
 
 // Changed implements [access.Authorizer]. A policy never changes.
@@ -64,7 +64,7 @@ func (p *Policy) AuthorizeAs(identities []string, request access.Request) error 
 			return nil
 		}
 	}
-	return &Missing{Request: request, Identities: identities}
+	return &MissingError{Request: request, Identities: identities}
 }
 
 // Names returns the methods and event types that grants name, without patterns, sorted.
@@ -154,9 +154,9 @@ func (g *grant) lists(kinds []resource) bool {
 	return !slices.ContainsFunc(kinds, func(kind resource) bool { return g.resources[kind] == nil })
 }
 
-// Missing is the refusal of a request that no grant allows. Its text names the principal and the resource, so it is for
+// MissingError is the refusal of a request that no grant allows. Its text names the principal and the resource, so it is for
 // logs and not for the caller.
-type Missing struct {
+type MissingError struct {
 	// Request is what was refused.
 	Request access.Request
 
@@ -165,20 +165,21 @@ type Missing struct {
 }
 
 // Error says which grant would have allowed the request.
-func (m *Missing) Error() string {
+func (m *MissingError) Error() string {
 	r := &m.Request
 	who := r.Principal.String()
 	if len(m.Identities) > 0 {
 		who = m.Identities[0]
 	}
-	text := fmt.Sprintf("no grant of the policy lets %.200q do the action %.50q", who, r.Action)
+	var text strings.Builder
+	fmt.Fprintf(&text, "no grant of the policy lets %.200q do the action %.50q", who, r.Action)
 	for _, named := range []struct{ kind, name string }{
 		{"the definition", r.Definition}, {"the method", r.Method}, {"the event type", r.EventType},
 		{"the source", r.Source}, {"the consumer", r.Consumer},
 	} {
 		if named.name != "" {
-			text += fmt.Sprintf(" on %s %.200q", named.kind, named.name)
+			fmt.Fprintf(&text, " on %s %.200q", named.kind, named.name)
 		}
 	}
-	return text
+	return text.String()
 }

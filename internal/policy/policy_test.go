@@ -357,7 +357,7 @@ func TestReasons(t *testing.T) {
 		{access.Request{Action: access.Consume, Consumer: "a\nb"}, `the consumer "a\nb"`},
 	} {
 		err := p.Authorize(t.Context(), test.request)
-		var missing *policy.Missing
+		var missing *policy.MissingError
 		if !errors.As(err, &missing) || !strings.Contains(err.Error(), test.want) ||
 			strings.Contains(err.Error(), "\n") {
 			t.Errorf("the reason is %q, want one line with %q", err, test.want)

@@ -15,7 +15,7 @@ import (
 // Change is a change of a contract that breaks open sagas, or those who rely on the contract. Its Descriptor and
 // Position are in the new contract: those of what has changed, or of the nearest thing around it that is still there.
 // If not even its file is, Descriptor is that of the earlier contract, and Position is empty.
-type Change struct {
+type Change struct { //nolint:errname // it is a finding, like the Violation in it
 	Violation
 
 	// Before is the descriptor in the earlier contract.

@@ -70,7 +70,7 @@ func (c caller) principal(t *testing.T) (who string, err error) {
 	if c.client != nil {
 		creds = credentials.NewTLS(c.client)
 	}
-	address := ""
+	var address string
 	if c.unix {
 		path := filepath.Join(t.TempDir(), "api")
 		listener, listenErr := new(net.ListenConfig).Listen(t.Context(), "unix", path)
@@ -85,9 +85,11 @@ func (c caller) principal(t *testing.T) (who string, err error) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
+	var tokens []string
 	for _, token := range c.tokens {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", token)
+		tokens = append(tokens, "authorization", token)
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, tokens...)
 	conn := testkit.Dial(t, address, grpc.WithTransportCredentials(creds))
 	if _, callErr := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}); callErr != nil {
 		t.Fatal(callErr)

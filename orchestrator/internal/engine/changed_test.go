@@ -96,7 +96,7 @@ func moveKey(c contracts) {
 	options := new(descriptorpb.FieldOptions)
 	proto.SetExtension(options, treatyv1.E_CorrelationKey, true)
 	c.event.Field = append(c.event.Field, &descriptorpb.FieldDescriptorProto{
-		Name: proto.String("case"), JsonName: proto.String("case"), Number: proto.Int32(99), Options: options,
+		Name: new("case"), JsonName: new("case"), Number: new(int32(99)), Options: options,
 		Type:  descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(),
 		Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 	})
@@ -118,7 +118,7 @@ func TestVerifyComparesContracts(t *testing.T) {
 		"nothing": {func(contracts) {}, "", ""},
 		"a field more": {func(c contracts) {
 			c.message("WorkDone").Field = append(c.message("WorkDone").Field, &descriptorpb.FieldDescriptorProto{
-				Name: proto.String("more"), JsonName: proto.String("more"), Number: proto.Int32(9),
+				Name: new("more"), JsonName: new("more"), Number: new(int32(9)),
 				Type:  descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(),
 				Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 			})
@@ -137,7 +137,7 @@ func TestVerifyComparesContracts(t *testing.T) {
 			message := c.message("WorkRequest")
 			message.Field = without(message.GetField(), 1)
 			message.ReservedRange = []*descriptorpb.DescriptorProto_ReservedRange{{
-				Start: proto.Int32(1), End: proto.Int32(2),
+				Start: new(int32(1)), End: new(int32(2)),
 			}}
 		}, "1", "a request of bench.v1.WorkService/Work with field 1 as the journal holds it"},
 		"the reply isn't a message any more": {func(c contracts) {

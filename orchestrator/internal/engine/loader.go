@@ -31,8 +31,8 @@ func newLoader(config *Config, work *work, watchdog *watchdog, replies *replyEve
 	return &loader{
 		config: config, work: work, watchdog: watchdog, replies: replies,
 		common: machine.Config{
-			Local: config.Local, Command: config.Catalog.Command, Environment: config.Logger, Event: config.Catalog.EventType,
-			Publishable: replies.check,
+			Local: config.Local, Command: config.Catalog.Command, Environment: config.Logger,
+			Event: config.Catalog.EventType, Publishable: replies.check,
 		},
 	}
 }

@@ -40,9 +40,10 @@ type VerifyParams struct {
 }
 
 // Verify replays every open saga against the code, without any effect, and returns how many open sagas there are. It
-// reports the sagas that can't continue. It compares what their journals hold with the contracts. It also tries the next turn without recording it, and so finds a saga that the
-// code would suspend. A saga that is being compensated needs no code; Verify checks that its journal can be read, and
-// its contracts. It doesn't wait for code that blocks. The code of several sagas runs at the same time.
+// reports the sagas that can't continue. It compares what their journals hold with the contracts. It also tries the
+// next turn without recording it, and so finds a saga that the code would suspend. A saga that is being compensated
+// needs no code; Verify checks that its journal can be read, and its contracts. It doesn't wait for code that blocks.
+// The code of several sagas runs at the same time.
 func Verify(ctx context.Context, params VerifyParams) (verified int, err error) {
 	params.watchdog = newWatchdog(params.TurnLimit, slog.New(slog.DiscardHandler), NoObserver{})
 	defer params.watchdog.close()
@@ -104,8 +105,7 @@ func (p *VerifyParams) verify(stored *journal.Journal, slow func()) *treatyv1.Sa
 	if wrong := changedContract(p.Catalog, saga); wrong != nil {
 		return wrong
 	}
-	switch {
-	case saga.CompensationDecided != nil:
+	if saga.CompensationDecided != nil {
 		return nil // it is being compensated, which needs no code
 	}
 	code := p.Definitions[stored.Row.Definition]

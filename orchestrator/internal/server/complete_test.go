@@ -81,8 +81,8 @@ func TestCompleteStep(t *testing.T) {
 			},
 			engine.Completion{
 				Direction: engine.Compensation, Reply: []byte{},
-				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand", Principal: "local"}, Etag: "seen",
-				Force: true,
+				Decision: &treatyv1.Decision{Actor: "ada", Reason: "discarded by hand", Principal: "local"},
+				Etag:     "seen", Force: true,
 			},
 		},
 	} {

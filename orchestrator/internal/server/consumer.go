@@ -156,8 +156,8 @@ func (s *Server) acknowledge(ctx context.Context, consumer string, position uint
 	return nil
 }
 
-// consumerPrincipal returns as whom the caller uses a consumer. Those who may administer it are nobody in particular, so
-// that they can use every consumer.
+// consumerPrincipal returns as whom the caller uses a consumer. Those who may administer it are nobody in particular,
+// so that they can use every consumer.
 func (s *Server) consumerPrincipal(ctx context.Context, consumer string) string {
 	q := question{server: s, ctx: ctx}
 	if s.authorizer != nil && q.refusal(access.Request{Action: access.Administer, Consumer: consumer}) == nil {

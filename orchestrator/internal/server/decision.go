@@ -18,8 +18,8 @@ const (
 	maxReason = 2048
 )
 
-// decisionOf returns the decision to journal: who the caller is, and beside it, as a note, whom it names as the actor. If
-// it names nobody, the actor is the name in its certificate, or else the principal that a token or a socket proves.
+// decisionOf returns the decision to journal: who the caller is, and beside it, as a note, whom it names as the actor.
+// If it names nobody, the actor is the name in its certificate, or else the principal that a token or a socket proves.
 func decisionOf(ctx context.Context, given *treatyv1.Decision) (*treatyv1.Decision, error) {
 	principal := access.PrincipalOf(ctx).String()
 	actor := cmp.Or(given.GetActor(), certificateName(ctx))

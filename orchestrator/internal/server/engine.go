@@ -102,8 +102,8 @@ type Started interface {
 	// Ended returns the saga's end, or false when it hasn't ended.
 	Ended(ctx context.Context) (engine.SagaEnd, bool, error)
 
-	// StartedBy returns the id of the principal that started a saga which was found. It is empty if that isn't known, or
-	// if the saga was started now.
+	// StartedBy returns the id of the principal that started a saga which was found. It is empty if that isn't known,
+	// or if the saga was started now.
 	StartedBy() string
 }
 

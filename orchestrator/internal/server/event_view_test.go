@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,10 +33,10 @@ func secretEvents(t *testing.T) *contract.Catalog {
 			proto.SetExtension(options, treatyv1.E_CorrelationKey, true)
 		}
 		if secret {
-			options.DebugRedact = proto.Bool(true)
+			options.DebugRedact = new(true)
 		}
 		return &descriptorpb.FieldDescriptorProto{
-			Name: proto.String(name), Number: proto.Int32(number), Options: options,
+			Name: new(name), Number: new(number), Options: options,
 			Type:  descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(),
 			Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 		}
@@ -43,10 +44,10 @@ func secretEvents(t *testing.T) *contract.Catalog {
 	message := func(name string, fields ...*descriptorpb.FieldDescriptorProto) *descriptorpb.DescriptorProto {
 		options := &descriptorpb.MessageOptions{}
 		proto.SetExtension(options, treatyv1.E_Event, &treatyv1.Event{})
-		return &descriptorpb.DescriptorProto{Name: proto.String(name), Field: fields, Options: options}
+		return &descriptorpb.DescriptorProto{Name: new(name), Field: fields, Options: options}
 	}
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("shop.proto"), Package: proto.String("shop"), Syntax: proto.String("proto3"),
+		Name: new("shop.proto"), Package: new("shop"), Syntax: new("proto3"),
 		Dependency: []string{"treaty/v1/options.proto"},
 		MessageType: []*descriptorpb.DescriptorProto{
 			message("Paid", field("card", 1, true, false), field("holder", 2, false, true)),
@@ -132,7 +133,7 @@ func TestStreamsRedactSecrets(t *testing.T) {
 			for _, id := range []string{"1", "2"} {
 				events = append(events, &journal.Event{
 					Source: "register", ID: id, Type: verifiedType, Subject: "applicants/1", StoreTime: time.Unix(1, 0),
-					Data: append(data[:len(data):len(data)], secret...),
+					Data: append(slices.Clip(data), secret...),
 				})
 			}
 			if err := a.memory.Append(t.Context(), []*journal.Entry{{Events: events}}); err != nil {

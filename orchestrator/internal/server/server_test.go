@@ -194,7 +194,8 @@ func TestDecisionsNameThePrincipal(t *testing.T) {
 			a.engine.cancel = func(_ string, params engine.CancelParams) error { got = params.Decision; return nil }
 			for named, want := range map[string]string{"": test.want, "somebody else": "somebody else"} {
 				if _, err := a.sagas.CancelSaga(a.ctx(), &treatyv1.CancelSagaRequest{
-					Name: "sagas/a1", Decision: &treatyv1.Decision{Actor: named, Reason: "why not", Principal: "made up"},
+					Name:     "sagas/a1",
+					Decision: &treatyv1.Decision{Actor: named, Reason: "why not", Principal: "made up"},
 				}); err != nil {
 					t.Fatal(err)
 				}

@@ -13,8 +13,9 @@ import (
 // NewAnchor returns the trace anchor of a new saga, the parent of its other spans. The caller journals it with the
 // saga's start. StartAnchor exports nothing, since the start isn't durable yet.
 //
-// If ctx has a span context, or the metadata of a call that carries one, the saga continues that trace. Otherwise it starts one, and the configured sampler decides
-// whether the saga is traced. The decision holds for the saga's whole life, and for its participants.
+// If ctx has a span context, or the metadata of a call that carries one, the saga continues that trace. Otherwise it
+// starts one, and the configured sampler decides whether the saga is traced. The decision holds for the saga's whole
+// life, and for its participants.
 //
 // While tracing is off, the anchor is the caller's own span, so that it becomes the parent of the participants'
 // spans, or nil if there is none.

@@ -414,8 +414,11 @@ func participants() []*treatyv1.Participant {
 		{Name: "shop.v1.RollingService", Target: "rolling:7101", Services: []string{"shop.v1.RollingService"},
 			Reachable: true, Contracts: treatyv1.ContractsState_CONTRACTS_STATE_DRIFTED,
 			Differences: []*treatyv1.ContractDifference{
-				{Methods: []string{"shop.v1.RollingService/Roll"}, Breaking: true,
-					File: "shop/v1/rolling_service.proto", Message: "shop.v1.Size", Field: "SIZE_LARGE", Description: "value 2 was removed"},
+				{
+					Methods: []string{"shop.v1.RollingService/Roll"}, Breaking: true,
+					File: "shop/v1/rolling_service.proto", Message: "shop.v1.Size", Field: "SIZE_LARGE",
+					Description: "value 2 was removed",
+				},
 			}},
 	}
 }

@@ -38,7 +38,8 @@ func New(uses []Use) (*File, error) {
 	for _, use := range uses {
 		kind := drift.KindOf(use.Method)
 		if kind == drift.NoCommand {
-			return nil, fmt.Errorf("%s isn't a command: annotate it with (treaty.v1.command)", drift.MethodName(use.Method))
+			return nil, fmt.Errorf("%s isn't a command: annotate it with (treaty.v1.command)",
+				drift.MethodName(use.Method))
 		}
 		method := f.method(use.Method, kind, use.Saga)
 		for _, name := range drift.Rejections(use.Method) {

@@ -162,8 +162,8 @@ func (m *Memory) Consumer(ctx context.Context, given journal.Consumer) (found jo
 		if err := journal.ValidateConsumer(given); err != nil {
 			return err
 		}
-		known := false
-		if found, known = c.consumers[given.Name]; !known {
+		stored, known := c.consumers[given.Name]
+		if found = stored; !known {
 			found = given
 		}
 		if found.Claims(given) {

@@ -92,7 +92,7 @@ func TestKeysFile(t *testing.T) {
 }
 
 func TestInvalidKeysFile(t *testing.T) {
-	const secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0MDE=" //nolint:gosec // of a test
+	const secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0MDE="
 	key := `{"id": "00000001", "key": "` + secret + `"}`
 	tests := map[string]struct {
 		content, want string

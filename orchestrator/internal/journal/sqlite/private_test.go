@@ -40,7 +40,7 @@ func TestFilesArePrivate(t *testing.T) {
 	arePrivate(t, path, 3)
 	content, err := os.ReadFile(copied)
 	if err == nil {
-		err = os.WriteFile(restored, content, 0o666) //nolint:gosec // that anybody can read it is what is tested
+		err = os.WriteFile(restored, content, 0o666)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestFilesArePrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	arePrivate(t, restored, 2)
-	if err := os.Chmod(restored, 0o664); err != nil { //nolint:gosec // the same
+	if err := os.Chmod(restored, 0o664); err != nil {
 		t.Fatal(err)
 	}
 	used(restored)
