@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	benchv1 "github.com/treatyhq/treaty/gen/bench/v1"
@@ -30,11 +29,11 @@ type round struct {
 
 func clientCommand() *cobra.Command {
 	var o options
-	var target string
+	var target, secure string
 	cmd := &cobra.Command{
 		Use: "client", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			result, err := load(cmd.Context(), target, o)
+			result, err := load(cmd.Context(), target, secureDir(secure), o)
 			if err != nil {
 				return err
 			}
@@ -42,6 +41,7 @@ func clientCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&target, "target", "", "the server to call")
+	cmd.Flags().StringVar(&secure, "certificates", "", "the directory of the certificates; empty: plaintext")
 	o.register(cmd.Flags())
 	return cmd
 }
@@ -57,10 +57,14 @@ type worker struct {
 }
 
 // load keeps a number of sagas in flight, each worker starting the next one when its last one is answered.
-func load(ctx context.Context, target string, o options) (*round, error) {
+func load(ctx context.Context, target string, secure secureDir, o options) (*round, error) {
+	transport, err := secure.client()
+	if err != nil {
+		return nil, err
+	}
 	clients := make([]benchv1.WorkSagasClient, o.Conns)
 	for i := range clients {
-		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport))
 		if err != nil {
 			return nil, fmt.Errorf("connecting to %s: %w", target, err)
 		}

@@ -248,5 +248,5 @@ func (m *measurement) startFilled(o options, progress io.Writer) (*side, error) 
 		return nil, err
 	}
 	o.Profile = "" // it is that of the other orchestrator
-	return m.startTreatyOn("filled store", o, path)
+	return m.startTreatyOn(&side{name: "filled store", store: path}, o)
 }

@@ -35,7 +35,7 @@ func TestFill(t *testing.T) {
 	}
 	ids := compareTables(t, path, sagas)
 
-	s, err := m.startTreatyOn("filled store", o, path)
+	s, err := m.startTreatyOn(&side{name: "filled store", store: path}, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,7 @@ type side struct {
 	server      *process
 	participant *process
 	store       string     // the file of Treaty's store
+	secure      secureDir  // empty: plaintext
 	rounds      []measured // so far
 }
 
@@ -73,24 +74,36 @@ func (m *measurement) startFloor(name string, o options, flags ...string) (*side
 // startTreaty starts an orchestrator with a new store, and its participant. Their databases are in a directory of their
 // own.
 func (m *measurement) startTreaty(name string, o options) (*side, error) {
-	return m.startTreatyOn(name, o, "")
+	return m.startTreatyOn(&side{name: name}, o)
 }
 
-// startTreatyOn is startTreaty with a store that exists.
-func (m *measurement) startTreatyOn(name string, o options, store string) (*side, error) {
+// startSecure is startTreaty with processes that prove who they are, and with a policy.
+func (m *measurement) startSecure(name string, o options) (*side, error) {
+	dir, err := os.MkdirTemp(m.dir, "secure-")
+	if err != nil {
+		return nil, fmt.Errorf("making a directory for certificates: %w", err)
+	}
+	secure, err := newSecureDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m.startTreatyOn(&side{name: name, secure: secure}, o)
+}
+
+// startTreatyOn is startTreaty with the store and the security of a side.
+func (m *measurement) startTreatyOn(s *side, o options) (*side, error) {
 	dir, err := os.MkdirTemp(m.dir, "treaty-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the databases: %w", err)
 	}
-	if store == "" {
-		store = filepath.Join(dir, "treaty.db")
+	if s.store == "" {
+		s.store = filepath.Join(dir, "treaty.db")
 	}
-	s := &side{name: name, store: store}
-	args := []string{"participant", "--library"}
+	args := append([]string{"participant", "--library"}, s.secure.args()...)
 	if o.Inbox {
 		args = append(args, "--inbox", dir)
 	}
-	treaty := []string{"treaty", "--store", s.store, "--profile", o.Profile}
+	treaty := append([]string{"treaty", "--store", s.store, "--profile", o.Profile}, s.secure.args()...)
 	if o.Unary {
 		treaty = append(treaty, "--unary")
 	}
@@ -147,10 +160,10 @@ func (m *measurement) round(o options, s *side) (done measured, err error) {
 	if err != nil {
 		return done, err
 	}
-	out, err := m.output("client", "--target", s.server.address,
+	out, err := m.output(append([]string{"client", "--target", s.server.address,
 		"--steps", strconv.Itoa(o.Steps), "--in-flight", strconv.Itoa(o.InFlight), "--payload", strconv.Itoa(o.Payload),
 		"--refused", strconv.Itoa(o.Refused), "--round", o.Round.String(), "--warm-up", o.WarmUp.String(),
-		"--connections", strconv.Itoa(o.Conns))
+		"--connections", strconv.Itoa(o.Conns)}, s.secure.args()...)...)
 	if err != nil {
 		return done, err
 	}
@@ -190,6 +203,13 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 		}
 		sides = append(sides, heapFloor)
 	}
+	var secure *side
+	if o.Secure {
+		if secure, err = m.startSecure("Treaty over mutual TLS", o); err != nil {
+			return nil, err
+		}
+		sides = append(sides, secure)
+	}
 	var filled *side
 	if o.Fill > 0 {
 		if filled, err = m.startFilled(o, progress); err != nil {
@@ -203,6 +223,9 @@ func measure(ctx context.Context, o options, progress io.Writer) (result *report
 	result = newReport(o, floor.rounds, treaty.rounds)
 	if heapFloor != nil {
 		result.HeapFloor = newBeside(heapFloor.rounds, ratioOf(heapFloor.rounds, treaty.rounds))
+	}
+	if secure != nil {
+		result.Secure = newBeside(secure.rounds, ratioOf(treaty.rounds, secure.rounds))
 	}
 	if filled != nil {
 		result.Filled = newBeside(filled.rounds, ratioOf(treaty.rounds, filled.rounds))

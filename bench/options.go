@@ -23,6 +23,7 @@ type options struct {
 	Unary     bool          `json:"unary"`
 	Conns     int           `json:"client_connections"`
 	HeapFloor bool          `json:"-"`
+	Secure    bool          `json:"-"`
 	Fill      int           `json:"-"`
 	FillStore string        `json:"-"`
 	Matrix    bool          `json:"-"`
@@ -50,6 +51,7 @@ func (o *options) register(flags *pflag.FlagSet) {
 		"with it, each command is a part of a durable transaction")
 	flags.BoolVar(&o.Unary, "unary", false, "send each command in a call of its own, not on the stream of commands")
 	flags.BoolVar(&o.HeapFloor, "heap-floor", true, "also measure the floor with a heap floor, like Treaty's processes")
+	flags.BoolVar(&o.Secure, "secure", false, "also measure Treaty over mutual TLS, with a policy")
 	flags.StringVar(&o.Profile, "profile", "", "write a CPU profile of the orchestrator to this file")
 	flags.IntVar(&o.Conns, "connections", 1, "connections of the client")
 	flags.BoolVar(&o.JSON, "json", false, "print JSON")

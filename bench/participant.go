@@ -52,6 +52,7 @@ func (d durableWork) UndoWork(ctx context.Context, in *benchv1.UndoWorkRequest) 
 
 // participantFlags say what a participant is like.
 type participantFlags struct {
+	secure                      string
 	library, tracing, heapFloor bool
 	inbox, address, calls       string
 	capacity                    float64
@@ -69,6 +70,8 @@ func participantCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.tracing, "tracing", false, "export spans")
 	cmd.Flags().BoolVar(&f.heapFloor, "heap-floor", false, "collect garbage seldom while the heap is small")
 	cmd.Flags().Float64Var(&f.capacity, "capacity", 0, "execute commands one at a time, and this many per second")
+	cmd.Flags().StringVar(&f.secure, "certificates", "",
+		"the directory of the certificates, with --library; empty: plaintext")
 	cmd.Flags().StringVar(&f.calls, "calls", "", "the file that gets the number of calls, with --capacity")
 	return cmd
 }
@@ -108,7 +111,7 @@ func (f *participantFlags) run(cmd *cobra.Command) (err error) {
 		options = append(options, tracedServer())
 	}
 	if f.library {
-		return serveWithLibrary(cmd, service)
+		return serveWithLibrary(cmd, service, secureDir(f.secure))
 	}
 	server := grpc.NewServer(options...)
 	benchv1.RegisterWorkServiceServer(server, service)
@@ -116,8 +119,10 @@ func (f *participantFlags) run(cmd *cobra.Command) (err error) {
 }
 
 // serveWithLibrary serves with the participant library.
-func serveWithLibrary(cmd *cobra.Command, service benchv1.WorkServiceServer) error {
-	server, err := participant.NewServer(participant.Options{Logger: warnings(cmd.ErrOrStderr())})
+func serveWithLibrary(cmd *cobra.Command, service benchv1.WorkServiceServer, secure secureDir) error {
+	server, err := participant.NewServer(secure.participant(participant.Options{
+		Logger: warnings(cmd.ErrOrStderr()),
+	}))
 	if err != nil {
 		return fmt.Errorf("making the participant: %w", err)
 	}

@@ -43,6 +43,7 @@ type report struct {
 	Processes       processes `json:"processes"`
 	FloorProcesses  processes `json:"floor_processes"`
 	HeapFloor       *beside   `json:"heap_floor,omitempty"` // the floor with a heap floor; the ratio is Treaty's to it
+	Secure          *beside   `json:"secure,omitempty"`     // over mutual TLS, with a policy; to plaintext
 	Filled          *beside   `json:"filled,omitempty"`     // Treaty with a filled store; the ratio is to the empty one
 	Bytes           float64   `json:"bytes_per_saga"`       // on disk, after the store was closed
 	Sagas           int       `json:"sagas"`                // that Treaty ran in total, warm-up included
@@ -158,12 +159,18 @@ func (r *report) print(w io.Writer) {
 	if b := r.HeapFloor; b != nil {
 		fmt.Fprintf(w, name+figures+" %10.0f\n", "floor with a heap floor", b.PerSecond, b.P50, b.P99, b.CPU)
 	}
+	if b := r.Secure; b != nil {
+		fmt.Fprintf(w, name+figures+" %10.0f\n", "Treaty, mutual TLS", b.PerSecond, b.P50, b.P99, b.CPU)
+	}
 	if b := r.Filled; b != nil {
 		fmt.Fprintf(w, name+figures+" %10.0f\n", "Treaty, filled store", b.PerSecond, b.P50, b.P99, b.CPU)
 	}
 	fmt.Fprintf(w, "\nratio %.2f", r.Ratio)
 	if r.HeapFloor != nil {
 		fmt.Fprintf(w, "; %.2f to the floor with a heap floor", r.HeapFloor.Ratio)
+	}
+	if r.Secure != nil {
+		fmt.Fprintf(w, "; over mutual TLS with a policy, %.2f of that over plaintext", r.Secure.Ratio)
 	}
 	if r.Filled != nil {
 		fmt.Fprintf(w, "; with %d finished sagas in the store, %.2f of that with none", r.Filled.Sagas, r.Filled.Ratio)

@@ -44,6 +44,7 @@ func warnings(out io.Writer) *slog.Logger {
 func treatyCommand() *cobra.Command {
 	var participant, store, profile string
 	var unary bool
+	var secure string
 	cmd := &cobra.Command{
 		Use: "treaty", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,6 +65,7 @@ func treatyCommand() *cobra.Command {
 				orchestrator.WithLogger(warnings(cmd.ErrOrStderr())),
 				orchestrator.WithReady(func(r orchestrator.Ready) { fmt.Fprintln(cmd.OutOrStdout(), ready+r.Address) }),
 			}
+			options = append(options, secureDir(secure).orchestrator()...)
 			if unary {
 				options = append(options, orchestrator.WithUnary(workService))
 			}
@@ -78,6 +80,8 @@ func treatyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&participant, "participant", "", "the participant to call")
 	cmd.Flags().StringVar(&store, "store", "", "the store's file")
 	cmd.Flags().BoolVar(&unary, "unary", false, "open no command stream")
+	cmd.Flags().StringVar(&secure, "certificates", "",
+		"the directory of the certificates and the policy; empty: plaintext")
 	cmd.Flags().StringVar(&profile, "profile", "", "where to write a CPU profile")
 	return cmd
 }

@@ -20,7 +20,7 @@ var (
 // TestNamedTestsExist checks that each test that a page names is in the file that the page names with it: "`TestA` and
 // `TestB` in `a_test.go`".
 func TestNamedTestsExist(t *testing.T) {
-	for _, page := range []string{"reliability.md", "mistakes.md"} {
+	for _, page := range []string{"reliability.md", "mistakes.md", "security.md"} {
 		t.Run(page, func(t *testing.T) {
 			text := strings.Join(strings.Fields(read(t, page)), " ")
 			held := make(map[string]bool)
