@@ -135,6 +135,9 @@ func isLocal(address net.Addr) bool {
 	if address == nil {
 		return false
 	}
+	if tcp, is := address.(*net.TCPAddr); is {
+		return tcp.IP.IsLoopback() // the usual case, without a text
+	}
 	switch address.Network() {
 	case "unix", "pipe", "bufconn":
 		return true
