@@ -54,6 +54,7 @@ type flags struct {
 	streams        StreamLimits
 	connectionAge  time.Duration
 	eventLimit     int
+	callerStarts   float64
 	health         healthFlags
 	labelLimits    limitFlag
 	logLevel       string
@@ -154,6 +155,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"how many sagas with the same value of a label may be open: `LABEL=LIMIT`; repeat the flag for more labels")
 	set.IntVar(&f.eventLimit, "event-limit", 0,
 		"the `NUMBER` of events that may be stored; more are refused until older ones are purged; 0 means any number")
+	set.Float64Var(&f.callerStarts, "caller-starts", 0,
+		"the `NUMBER` of sagas that one caller may start per second; 0 means any number")
 	f.streams.register(set)
 	f.health.register(set)
 	set.DurationVar(&f.connectionAge, "connection-age", DefaultConnectionAge,
@@ -362,7 +365,7 @@ func (f *flags) options(logger *slog.Logger) []Option {
 		WithTLS(f.tlsCert, f.tlsKey), WithClientCA(f.tlsClientCA), WithLogger(logger),
 		WithPolicyFile(f.policy), f.token.option(),
 		WithStreamLimits(f.streams), WithConnectionAge(f.connectionAge),
-		WithEventLimit(f.eventLimit),
+		WithEventLimit(f.eventLimit), WithCallerStarts(f.callerStarts),
 	}
 	for _, p := range f.participants {
 		options = append(options, WithParticipant(p.service, p.target))

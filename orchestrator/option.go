@@ -55,7 +55,8 @@ type settings struct {
 	streams        StreamLimits
 	connectionAge  time.Duration
 	eventLimit     int
-	healthListen   string // empty: only with the API
+	callerStarts   float64 // per second; 0: any number
+	healthListen   string  // empty: only with the API
 	grpcServices   grpcServices
 
 	participantLimits map[string]ParticipantLimits // by service

@@ -135,7 +135,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Audit: r.audit, Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
-		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(),
+		Participants: r.dispatcher.Describe, Quota: o.settings.streams.quota(), CallerStarts: o.settings.callerStarts,
 		ConnectionAge: o.settings.connectionAge, NoReflection: o.settings.grpcServices.noReflection,
 		NoChannelz: !o.settings.channelzOn(listener), EventLimit: o.settings.eventLimit,
 	})

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -54,6 +55,13 @@ const DefaultConnectionAge = 30 * time.Minute
 // Default DefaultConnectionAge.
 func WithConnectionAge(age time.Duration) Option { return func(s *settings) { s.connectionAge = age } }
 
+// WithCallerStarts limits how many sagas one caller may start per second, by any of its calls, and as many at once. A
+// caller is the principal of its certificate or token, or else its host. Starts of children don't count. One more is
+// refused with RESOURCE_EXHAUSTED, and isn't recorded. 0 means any number. Default 0.
+func WithCallerStarts(perSecond float64) Option {
+	return func(s *settings) { s.callerStarts = perSecond }
+}
+
 func (l *StreamLimits) register(set *pflag.FlagSet) {
 	set.IntVar(&l.PerCaller, "caller-streams", DefaultCallerStreams,
 		"the `NUMBER` of streams, of events or of the changes of a saga, that one caller may have open")
@@ -69,6 +77,10 @@ func (s *settings) checkStreams() error {
 	}
 	if s.connectionAge < 0 {
 		return fmt.Errorf("the age of connections is %v: want 0, which means any, or more", s.connectionAge)
+	}
+	if s.callerStarts < 0 || math.IsNaN(s.callerStarts) {
+		return fmt.Errorf("the limit of the sagas that a caller starts per second is %v: want 0, which means any "+
+			"number, or more", s.callerStarts)
 	}
 	l := s.streams
 	if l.PerCaller < 0 || l.Total < 0 || l.StalledAfter < 0 {

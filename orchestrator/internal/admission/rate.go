@@ -23,6 +23,9 @@ func (r *Rate) Wait(now time.Time) time.Duration {
 	return max(r.next.Sub(now)-r.burst, 0)
 }
 
+// Idle returns whether nothing has happened for so long that the rate is like a new one.
+func (r *Rate) Idle(now time.Time) bool { return r.next.Before(now) }
+
 // Take counts one.
 func (r *Rate) Take(now time.Time) {
 	if r.next.Before(now) {

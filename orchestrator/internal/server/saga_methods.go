@@ -139,6 +139,9 @@ func (s *Server) start(ctx context.Context, d *definition, params startParams) (
 	if err != nil {
 		return subject{}, nil, err
 	}
+	if err := s.startRates.take(ctx); err != nil {
+		return subject{}, nil, err
+	}
 	id := params.sagaID
 	if id == "" {
 		id = engine.NewID(time.Now(), s.name, d.Definition, read.RequestID)

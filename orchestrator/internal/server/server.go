@@ -128,6 +128,9 @@ type Config struct {
 	// NoReflection and NoChannelz leave out gRPC's services of these names.
 	NoReflection, NoChannelz bool
 
+	// CallerStarts is how many sagas one caller may start per second. 0 means any number.
+	CallerStarts float64
+
 	// Quota limits what callers hold: streams, and bytes that wait until they are read.
 	Quota quota.Limits
 }
@@ -160,6 +163,7 @@ type Server struct {
 	quota      *quota.Quota
 	eventLimit int
 	consumers  consumers
+	startRates startRates
 	scopes     scopes
 	held       atomic.Int64 // the calls of parents that wait for their children
 
@@ -196,6 +200,7 @@ func New(config Config) (*Server, error) {
 		audit:      config.Audit,
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),
+		startRates: startRates{perSecond: config.CallerStarts},
 		quota:      quota.New(config.Quota),
 		eventLimit: config.EventLimit,
 		scopes:     scopes{store: config.Store, logger: config.Logger},

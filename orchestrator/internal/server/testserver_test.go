@@ -295,6 +295,7 @@ type security struct {
 	authorizer     access.Authorizer
 	quota          quota.Limits // of what callers hold
 	eventLimit     int
+	callerStarts   float64 // per second
 }
 
 func newTestServer(t *testing.T) *testServer { return newSecureTestServer(t, security{}) }
@@ -309,7 +310,7 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 			changeAddress, issueCard, verifyApplicant,
 		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
 		Authorizer: tls.authorizer,
-		Quota:      tls.quota, EventLimit: tls.eventLimit,
+		Quota:      tls.quota, EventLimit: tls.eventLimit, CallerStarts: tls.callerStarts,
 	}, tls.client)
 	return a
 }
