@@ -1,6 +1,9 @@
 package resource
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseSaga(t *testing.T) {
 	for text, want := range map[string]string{
@@ -33,4 +36,27 @@ func TestParseStep(t *testing.T) {
 			t.Errorf("%q: %q, %q, %t, want %q", text, saga, step, ok, want)
 		}
 	}
+}
+
+// FuzzParse reads names. One that is accepted is read the same again, and has nothing in it that a name can't have.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"x", "sagas/x", "x/2", "sagas/x/steps/2.1", "sagas/x/steps/1/2", "/", "\x1b[2J", "a\x00b"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if name, ok := ParseSaga(text); ok {
+			if again, ok := ParseSaga(name); !ok || again != name || strings.ContainsAny(name, spaces) {
+				t.Errorf("%q is read as %q, and that as %q, %t", text, name, again, ok)
+			}
+		}
+		if saga, step, ok := ParseStep(text); ok {
+			again, same, ok := ParseStep(step)
+			if !ok || again != saga || same != step || !strings.HasPrefix(step, saga+"/") {
+				t.Errorf("%q is read as %q of %q, and that as %q of %q, %t", text, step, saga, same, again, ok)
+			}
+			if _, ok := ParseSaga(saga); !ok {
+				t.Errorf("%q is read as a step of %q, which is no saga", text, saga)
+			}
+		}
+	})
 }
