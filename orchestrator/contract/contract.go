@@ -58,6 +58,9 @@ type CallConfig struct {
 	// command and complete it later, whether or not there is a limit for that.
 	OfSaga bool
 
+	// SafeRefusals says that the text of a refusal may be shown to everybody who may read the saga.
+	SafeRefusals bool
+
 	// Outcomes holds the gRPC codes whose meaning differs from the default; see [OutcomeOf]. It is nil when there are
 	// none.
 	Outcomes map[codes.Code]treatyv1.Outcome

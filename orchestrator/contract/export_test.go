@@ -5,11 +5,8 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// The limits and texts that tests compare with.
-const (
-	MaxCompleteWithin = maxCompleteWithin
-	RedactedText      = redactedText
-)
+// MaxCompleteWithin is the limit that tests compare with.
+const MaxCompleteWithin = maxCompleteWithin
 
 // Compiled returns a linked file as its compiler wrote it. LoadCompiled is Load with another such function.
 var (

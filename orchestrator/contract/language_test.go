@@ -71,20 +71,24 @@ func TestCatalogFindsChildSagas(t *testing.T) {
 func TestCallConfigsOfTheLanguage(t *testing.T) {
 	catalog := mustLoad(t, mustCompile(t, "testdata/valid", "language"))
 	type row struct {
-		Broadcast, OfSaga bool
-		CompleteWithin    time.Duration
+		Broadcast, OfSaga, SafeRefusals bool
+		CompleteWithin                  time.Duration
 	}
 	got := make(map[string]row)
 	for command := range catalog.Commands() {
-		got[command.Method] = row{command.Broadcast, command.OfSaga, command.CompleteWithin}
+		got[command.Method] = row{
+			command.Broadcast, command.OfSaga, command.SafeRefusals, command.CompleteWithin,
+		}
 	}
 	for compensation := range catalog.Compensations() {
-		got[compensation.Method] = row{OfSaga: compensation.OfSaga, CompleteWithin: compensation.CompleteWithin}
+		got[compensation.Method] = row{
+			OfSaga: compensation.OfSaga, SafeRefusals: compensation.SafeRefusals, CompleteWithin: compensation.CompleteWithin,
+		}
 	}
 	want := map[string]row{
 		"acme.family.v1.PrivacyService/Forget":  {Broadcast: true},
-		"acme.family.v1.PrivacyService/Inspect": {CompleteWithin: 7 * 24 * time.Hour},
-		"acme.family.v1.PrivacyService/Discard": {}, // a compensation doesn't inherit it
+		"acme.family.v1.PrivacyService/Inspect": {SafeRefusals: true, CompleteWithin: 7 * 24 * time.Hour},
+		"acme.family.v1.PrivacyService/Discard": {SafeRefusals: true}, // a compensation inherits no limit
 		"acme.family.v1.FamilySagas/Join":       {OfSaga: true, CompleteWithin: contract.MaxCompleteWithin},
 		"acme.family.v1.FamilySagas/UndoJoin":   {OfSaga: true},
 		"acme.family.v1.FamilySagas/Move":       {OfSaga: true},

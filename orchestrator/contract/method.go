@@ -73,7 +73,9 @@ func (r *report) command(m protoreflect.MethodDescriptor, options *treatyv1.Comm
 	}
 	switch command.Kind {
 	case treatyv1.CommandKind_COMMAND_KIND_COMPENSATABLE:
-		command.Compensation = r.compensation(m, options.GetCompensatedBy())
+		if command.Compensation = r.compensation(m, options.GetCompensatedBy()); command.Compensation != nil {
+			command.Compensation.SafeRefusals = options.GetSafeRefusals()
+		}
 	case treatyv1.CommandKind_COMMAND_KIND_RETRIABLE:
 		if options.GetRetry().GetGiveUpAfter() != nil {
 			r.add(retriableGivesUp, where.below(commandRetry, retryGiveUpAfter),
@@ -124,7 +126,8 @@ func (r *report) commandCall(m protoreflect.MethodDescriptor, options *treatyv1.
 		CompleteWithin: r.duration(where.below(commandComplete), durationParams{
 			name: "complete_within", value: options.GetCompleteWithin(), most: maxCompleteWithin,
 		}),
-		Outcomes: r.outcomes(where.below(commandOutcomes), options.GetOutcomes()),
+		SafeRefusals: options.GetSafeRefusals(),
+		Outcomes:     r.outcomes(where.below(commandOutcomes), options.GetOutcomes()),
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// redactedText replaces a redacted string.
-const redactedText = "[REDACTED]"
+// RedactedText replaces a text that isn't shown.
+const RedactedText = "[REDACTED]"
 
 // isRedacted reports whether a field has debug_redact: its values must not appear in logs, spans, the console or CLI
 // output.
@@ -93,7 +93,7 @@ func redactField(m protoreflect.Message, field protoreflect.FieldDescriptor) {
 	switch {
 	case single && field.Kind() == protoreflect.StringKind:
 		if m.Get(field).String() != "" {
-			m.Set(field, protoreflect.ValueOfString(redactedText))
+			m.Set(field, protoreflect.ValueOfString(RedactedText))
 		}
 	case field.Cardinality() == protoreflect.Required:
 		// A required field must stay set, or the message can't be serialized.

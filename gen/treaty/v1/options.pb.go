@@ -123,8 +123,12 @@ type Command struct {
 	// When it passes, the outcome is unknown. Default: no limit. More than 0, at most 3650 days. Not allowed on a
 	// retriable command.
 	CompleteWithin *durationpb.Duration `protobuf:"bytes,10,opt,name=complete_within,json=completeWithin,proto3" json:"complete_within,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether the text of a refusal, of the command or of its compensation, may be shown to everybody who may read the
+	// saga. By default, where a policy says who may do what, it is shown only to those who may read secrets: a text may
+	// have anything in it.
+	SafeRefusals  bool `protobuf:"varint,11,opt,name=safe_refusals,json=safeRefusals,proto3" json:"safe_refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Command) Reset() {
@@ -240,6 +244,13 @@ func (x *Command) GetCompleteWithin() *durationpb.Duration {
 		return x.CompleteWithin
 	}
 	return nil
+}
+
+func (x *Command) GetSafeRefusals() bool {
+	if x != nil {
+		return x.SafeRefusals
+	}
+	return false
 }
 
 type isCommand_Kind interface {
@@ -776,7 +787,7 @@ var File_treaty_v1_options_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x17treaty/v1/options.proto\x12\ttreaty.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe1\x03\n" +
+	"\x17treaty/v1/options.proto\x12\ttreaty.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x86\x04\n" +
 	"\aCommand\x12'\n" +
 	"\x0ecompensated_by\x18\x01 \x01(\tH\x00R\rcompensatedBy\x12(\n" +
 	"\x05pivot\x18\x02 \x01(\v2\x10.treaty.v1.PivotH\x00R\x05pivot\x124\n" +
@@ -790,7 +801,8 @@ const file_treaty_v1_options_proto_rawDesc = "" +
 	"\boutcomes\x18\b \x03(\v2\x1a.treaty.v1.OutcomeOverrideR\boutcomes\x12\x1c\n" +
 	"\tbroadcast\x18\t \x01(\bR\tbroadcast\x12B\n" +
 	"\x0fcomplete_within\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x0ecompleteWithinB\x06\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0ecompleteWithin\x12#\n" +
+	"\rsafe_refusals\x18\v \x01(\bR\fsafeRefusalsB\x06\n" +
 	"\x04kind\"\a\n" +
 	"\x05Pivot\"\v\n" +
 	"\tRetriable\"\a\n" +

@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+
+	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
+	"github.com/treatyhq/treaty/orchestrator/contract"
 )
 
 // Methods returns the full names of all methods that the server serves, sorted, and whether each is a stream.
@@ -28,3 +31,6 @@ func (s *Server) ServeUnasked(desc *grpc.ServiceDesc) error {
 
 // RedactEvent is redactEvent.
 var RedactEvent = redactEvent
+
+// HideTexts hides the texts of refusals in a saga, as for a caller who may not read them.
+func HideTexts(catalog *contract.Catalog, saga *treatyv1.Saga) { newTexts(catalog).saga(saga) }

@@ -90,7 +90,7 @@ func (s *Server) view(ctx context.Context, id string) (*treatyv1.Saga, error) {
 	if err != nil {
 		return nil, subject{saga: id}.of(err)
 	}
-	return s.shown(saga), nil
+	return s.shownTo(ctx, saga), nil
 }
 
 // redacted returns a redacted copy of a saga.
@@ -165,7 +165,7 @@ func (s *Server) WatchSaga(
 		if err != nil {
 			return err
 		}
-		encoded, err := view.Encoded(s.encodeWatched)
+		encoded, err := s.encodeFor(ctx, view)
 		if err != nil {
 			return err
 		}
@@ -176,6 +176,18 @@ func (s *Server) WatchSaga(
 			return nil
 		}
 	}
+}
+
+// encodeFor returns the serialized response to one who watches a saga.
+func (s *Server) encodeFor(ctx context.Context, view *engine.SagaView) ([]byte, error) {
+	if !s.hidesTexts(ctx, view.Saga.GetDefinition()) {
+		return view.Encoded(s.encodeWatched)
+	}
+	encoded, err := proto.Marshal(&treatyv1.WatchSagaResponse{Saga: s.shownTo(ctx, view.Saga)})
+	if err != nil {
+		return nil, fmt.Errorf("serializing %s for one who watches it: %w", view.Saga.GetName(), err)
+	}
+	return encoded, nil
 }
 
 // encodeWatched returns the serialized response to all who watch a saga.

@@ -298,7 +298,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		"all turns are missing":   "DELETE FROM turns WHERE position >> 24 = 1",
 		"labels without saga":     "INSERT INTO labels VALUES ('label', 'value', 1 << 30)",
 		"awaits without saga":     "INSERT INTO awaits VALUES (1 << 30, 0, 1, 's', 0)",
-		"event without type":      "INSERT INTO events VALUES (1 << 30, 'a', 'b', 99, 's', 0, 0, x'')",
+		"event without type":      "INSERT INTO events VALUES (1 << 30, 'a', 'b', 99, 's', 0, 0, x'', NULL)",
 		"turns without saga":      "DELETE FROM sagas WHERE key = 2",
 		"definition is missing":   "DELETE FROM definitions WHERE key = (SELECT definition FROM sagas WHERE key = 1)",
 		"an index doesn't fit":    replace + "'state = 5', 'state = 4') WHERE name = 'sagas_compensated'",
