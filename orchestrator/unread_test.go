@@ -27,7 +27,7 @@ const (
 	unreadStore = "TREATY_TEST_UNREAD_STORE"
 
 	// unreadMemory is how much the memory of the process may grow.
-	unreadMemory = 50 << 20
+	unreadMemory = raceMemory * 50 << 20
 )
 
 // TestUnreadStreams opens streams of events that nobody reads, and measures what they cost the orchestrator, which is a

@@ -207,16 +207,26 @@ func (r *Reader) NextEvent(
 
 // Events implements journal.Reader.
 func (r *Reader) Events(ctx context.Context, params journal.EventsParams) ([]*journal.Event, error) {
-	events, err := r.Reader.Events(ctx, params)
-	if err != nil {
-		return nil, err
-	}
-	for _, event := range events {
-		if err := r.openEvent(event); err != nil {
+	var events []*journal.Event
+	for {
+		page, err := r.Reader.Events(ctx, params)
+		if err != nil {
 			return nil, err
 		}
+		more := params.Full(page) // the page inside may have ended earlier, since what is sealed is larger
+		for _, event := range page {
+			if err := r.openEvent(event); err != nil {
+				return nil, err
+			}
+			params.MaxBytes -= event.Size()
+		}
+		events = append(events, page...)
+		params.Limit -= len(page)
+		if !more || params.Limit <= 0 || params.MaxBytes <= 0 {
+			return events, nil
+		}
+		params.After = page[len(page)-1].Position
 	}
-	return events, nil
 }
 
 // CheckPlain returns an ErrKey if the newest saga or event of a store is sealed, so that the store must not be used
