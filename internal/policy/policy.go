@@ -154,8 +154,8 @@ func (g *grant) lists(kinds []resource) bool {
 	return !slices.ContainsFunc(kinds, func(kind resource) bool { return g.resources[kind] == nil })
 }
 
-// MissingError is the refusal of a request that no grant allows. Its text names the principal and the resource, so it is
-// for logs and not for the caller.
+// MissingError is the refusal of a request that no grant allows. Its text names the principal and the resource, so it
+// is for logs and not for the caller.
 type MissingError struct {
 	// Request is what was refused.
 	Request access.Request
