@@ -97,7 +97,9 @@ func issue(dir, name string, serial int64, authority *x509.Certificate, signer *
 	if err != nil {
 		return err
 	}
-	return errors.Join(writePEM(dir, name+".pem", "CERTIFICATE", der), writePEM(dir, name+".key", "PRIVATE KEY", private))
+	return errors.Join(
+		writePEM(dir, name+".pem", "CERTIFICATE", der), writePEM(dir, name+".key", "PRIVATE KEY", private),
+	)
 }
 
 func writePEM(dir, name, kind string, der []byte) error {

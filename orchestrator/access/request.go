@@ -35,8 +35,8 @@ const (
 	// Administer purges, and reads what concerns the whole orchestrator.
 	Administer Action = "administer"
 
-	// ReadSecrets reads the fields of events that contracts mark as secret; the resource is an event type. It also reads
-	// the texts of refusals that contracts don't call safe; the resource is the definition of the saga.
+	// ReadSecrets reads the fields of events that contracts mark as secret; the resource is an event type. It also
+	// reads the texts of refusals that contracts don't call safe; the resource is the definition of the saga.
 	ReadSecrets Action = "read-secrets"
 )
 

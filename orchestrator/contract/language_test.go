@@ -82,7 +82,8 @@ func TestCallConfigsOfTheLanguage(t *testing.T) {
 	}
 	for compensation := range catalog.Compensations() {
 		got[compensation.Method] = row{
-			OfSaga: compensation.OfSaga, SafeRefusals: compensation.SafeRefusals, CompleteWithin: compensation.CompleteWithin,
+			OfSaga: compensation.OfSaga, SafeRefusals: compensation.SafeRefusals,
+			CompleteWithin: compensation.CompleteWithin,
 		}
 	}
 	want := map[string]row{

@@ -9,9 +9,9 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/contract"
 )
 
-// A participant writes the text of a refusal, and may write anything into it. A contract says with safe_refusals that it
-// may be shown. Where an authorizer decides, other texts are shown only to those who may read secrets. The caller of a
-// saga's own method receives the text in any case, as it receives the reply.
+// A participant writes the text of a refusal, and may write anything into it. A contract says with safe_refusals that
+// it may be shown. Where an authorizer decides, other texts are shown only to those who may read secrets. The caller of
+// a saga's own method receives the text in any case, as it receives the reply.
 
 // hidesTexts returns whether the caller may not read the texts of refusals in sagas of a definition.
 func (s *Server) hidesTexts(ctx context.Context, definition string) bool {
@@ -52,8 +52,8 @@ func (t *texts) refusal(method string, failure *treatyv1.Failure) {
 	}
 }
 
-// end hides the text of the error that a saga or a scope ends with. Saga code makes it of refusals, or of what it knows.
-// Other causes have texts of the orchestrator.
+// end hides the text of the error that a saga or a scope ends with. Saga code makes it of refusals, or of what it
+// knows. Other causes have texts of the orchestrator.
 func (t *texts) end(cause treatyv1.CompensationCause, failure *treatyv1.Failure) {
 	if cause == treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED && (t.unsafe || !t.refused) {
 		hide(failure)

@@ -16,8 +16,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
-// refusedSaga has a refused step, whose text saga code has passed on, a scope that ended so, and a compensation that was
-// refused.
+// refusedSaga has a refused step, whose text saga code has passed on, a scope that ended so, and a compensation that
+// was refused.
 func refusedSaga(id string) *treatyv1.Saga {
 	failure := func(text string) *treatyv1.Failure { return &treatyv1.Failure{Code: 9, Message: text} }
 	const failed = treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED
@@ -32,12 +32,16 @@ func refusedSaga(id string) *treatyv1.Saga {
 			{
 				Name: "sagas/" + id + "/steps/2", Method: "acme.card.v1.CardService/ChangePostalAddress",
 				CompensationMethod: "acme.card.v1.CardService/RestorePostalAddress",
-				State:              treatyv1.StepState_STEP_STATE_UNKNOWN, Failure: failure("the text of an unknown outcome"),
+				State:              treatyv1.StepState_STEP_STATE_UNKNOWN,
+				Failure:            failure("the text of an unknown outcome"),
 			},
 		},
 		Scopes: []*treatyv1.Scope{
 			{Scope: "3", Cause: failed, Failure: failure("the secret of the scope")},
-			{Scope: "4", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE, Failure: failure("the deadline")},
+			{
+				Scope: "4", Cause: treatyv1.CompensationCause_COMPENSATION_CAUSE_DEADLINE,
+				Failure: failure("the deadline"),
+			},
 		},
 		Suspension: &treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: "2",
@@ -69,7 +73,9 @@ func TestRefusalTexts(t *testing.T) {
 	}{
 		{"without an authorizer", nil, true},
 		{"with the right", newAuthorizer(everything), true},
-		{"without the right", newAuthorizer(func(r access.Request) bool { return r.Action != access.ReadSecrets }), false},
+		{"without the right", newAuthorizer(func(r access.Request) bool {
+			return r.Action != access.ReadSecrets
+		}), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var rules security
@@ -121,7 +127,10 @@ func TestSafeRefusals(t *testing.T) {
 		Dependency:  []string{"treaty/v1/options.proto"},
 		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Order")}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{
-			Name: new("Shop"), Method: []*descriptorpb.MethodDescriptorProto{command("Safe", true), command("Other", false)},
+			Name: new("Shop"),
+			Method: []*descriptorpb.MethodDescriptorProto{
+				command("Safe", true), command("Other", false),
+			},
 		}},
 	}, protoregistry.GlobalFiles)
 	if err != nil {

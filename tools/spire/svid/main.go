@@ -1,10 +1,10 @@
-// Svid keeps a workload's SVID in files, for programs that read their certificates from files. It gets the SVID from the
-// SPIFFE Workload API, and again whenever it is renewed, until it is stopped.
+// Svid keeps a workload's SVID in files, for programs that read their certificates from files. It gets the SVID from
+// the SPIFFE Workload API, and again whenever it is renewed, until it is stopped.
 //
 //	svid --socket unix:///run/spire/agent.sock --dir /run/acme/card
 //
-// It writes svid.pem, svid.key and bundle.pem, each in one step, readable by their owner only. It prints a line whenever
-// it has written them.
+// It writes svid.pem, svid.key and bundle.pem, each in one step, readable by their owner only. It prints a line
+// whenever it has written them.
 package main
 
 import (

@@ -40,7 +40,9 @@ func TestParseStep(t *testing.T) {
 
 // FuzzParse reads names. One that is accepted is read the same again, and has nothing in it that a name can't have.
 func FuzzParse(f *testing.F) {
-	for _, text := range []string{"x", "sagas/x", "x/2", "sagas/x/steps/2.1", "sagas/x/steps/1/2", "/", "\x1b[2J", "a\x00b"} {
+	for _, text := range []string{
+		"x", "sagas/x", "x/2", "sagas/x/steps/2.1", "sagas/x/steps/1/2", "/", "\x1b[2J", "a\x00b",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -57,8 +57,8 @@ func rotate(t testing.TB, dir string) (id string) {
 }
 
 // TestMemory runs the suite with another primary key after each reopening. Only the model keeps its keys: it compares
-// the positions of all that is written in one group. An event that was stored under an older key is found after that, so
-// the new events beside it are written later.
+// the positions of all that is written in one group. An event that was stored under an older key is found after that,
+// so the new events beside it are written later.
 func TestMemory(t *testing.T) {
 	opened := make(map[string]*journaltest.Memory)
 	journaltest.Exercise(t, func(t *testing.T, dir string) journaltest.Store {
