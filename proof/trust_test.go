@@ -259,7 +259,7 @@ func TestStrangersCallTheAPI(t *testing.T) {
 	g := openGuarded(t)
 	_, customers := createCustomers(ctx, t, g.Company, "Applicant")
 	request := &identityv1.VerifyApplicantRequest{
-		RequestId: "1", Customer: customers[0], DisplayName: "Ada", PassportNumber: "ZZ0000001",
+		RequestId: "1", Customer: customers[0], DisplayName: "Ada", PassportNumber: "P00000001",
 		ConfirmWithin: durationpb.New(time.Hour),
 	}
 	packed, err := anypb.New(request)
