@@ -41,7 +41,7 @@ func (s *Server) ListSagaRecords(
 		steps:   make(map[string]*treatyv1.StepScheduled),
 		waits:   make(map[string]*treatyv1.WaitScheduled),
 	}
-	var hidden *texts // nil until the first record says whose saga it is, and if all texts are shown
+	hidden := recordTexts{server: s}
 	// Reading begins with the first turn: the type of a reply depends on its step, which an early turn may have
 	// scheduled.
 	for read := uint64(0); ; {
@@ -60,12 +60,7 @@ func (s *Server) ListSagaRecords(
 			}
 			for i, record := range turn.GetRecords() {
 				redactor.observe(record)
-				if started := record.GetSagaStarted(); started != nil && s.hidesTexts(ctx, started.GetDefinition()) {
-					hidden = newTexts(s.catalog)
-				}
-				if hidden != nil {
-					hidden.record(record)
-				}
+				hidden.hide(ctx, record)
 				if stored.Number <= after {
 					continue
 				}

@@ -114,6 +114,22 @@ func (t *texts) record(record *treatyv1.Record) {
 	}
 }
 
+// recordTexts hides the texts in the records of one saga, if the caller may not read them.
+type recordTexts struct {
+	server *Server
+	texts  *texts // nil until the first record says whose saga it is, and if all texts are shown
+}
+
+// hide hides the texts in a record, in place. It must see the records in order.
+func (r *recordTexts) hide(ctx context.Context, record *treatyv1.Record) {
+	if started := record.GetSagaStarted(); started != nil && r.server.hidesTexts(ctx, started.GetDefinition()) {
+		r.texts = newTexts(r.server.catalog)
+	}
+	if r.texts != nil {
+		r.texts.record(record)
+	}
+}
+
 // shownTo is shown for the caller of a call.
 func (s *Server) shownTo(ctx context.Context, saga *treatyv1.Saga) *treatyv1.Saga {
 	copied := s.shown(saga)
