@@ -273,7 +273,9 @@ func TestAsks(t *testing.T) {
 			if code := status.Code(err); code == codes.PermissionDenied || code == codes.Unauthenticated {
 				t.Errorf("refused: %v", err)
 			}
-			got := rules.forget()
+			got := slices.DeleteFunc(rules.forget(), func(r access.Request) bool {
+				return r.Action == access.ReadSecrets // decides about texts only: see TestRefusalTexts
+			})
 			slices.SortFunc(got, func(a, b access.Request) int { return strings.Compare(a.Source, b.Source) })
 			for i := range got {
 				if kind := got[i].Principal.Kind; kind != access.Anonymous {
