@@ -19,6 +19,7 @@ type Catalog struct {
 	sagas            map[string]*SagaDefinition
 	compensatedSagas map[string]*SagaDefinition // by the methods of their compensations
 	events           map[string]*EventType
+	rejections       map[protoreflect.FullName]bool // of any command
 }
 
 // Load reads a set of files, usually protoregistry.GlobalFiles. If a contract breaks a rule, it returns an error that
@@ -53,6 +54,7 @@ func load(
 		sagas:            make(map[string]*SagaDefinition),
 		compensatedSagas: make(map[string]*SagaDefinition),
 		events:           make(map[string]*EventType),
+		rejections:       make(map[protoreflect.FullName]bool),
 	}
 	for _, file := range all {
 		if err := c.addFile(file); err != nil {
@@ -99,8 +101,15 @@ func (c *Catalog) addMethod(m protoreflect.MethodDescriptor) error {
 	}
 	if command != nil {
 		c.commands[command.Method] = command
-		if compensation := command.Compensation; compensation != nil && c.compensations[compensation.Method] == nil {
-			c.compensations[compensation.Method] = compensation
+		for _, rejection := range command.Rejections {
+			c.rejections[rejection] = true
+		}
+		if compensation := command.Compensation; compensation != nil {
+			if first := c.compensations[compensation.Method]; first == nil {
+				c.compensations[compensation.Method] = compensation
+			} else {
+				first.SafeRefusals = first.SafeRefusals && compensation.SafeRefusals
+			}
 		}
 	}
 	saga, err := SagaDefinitionOf(m)
@@ -128,6 +137,9 @@ func (c *Catalog) CompensatedSaga(compensation string) (*SagaDefinition, bool) {
 	saga, ok := c.compensatedSagas[compensation]
 	return saga, ok
 }
+
+// IsRejection returns whether a command declares a message as one that the details of a refusal may carry.
+func (c *Catalog) IsRejection(message protoreflect.FullName) bool { return c.rejections[message] }
 
 // EventType returns the event with the full name of a message.
 func (c *Catalog) EventType(name string) (*EventType, bool) {

@@ -80,7 +80,7 @@ func (r *reversals) turned(saga *machine.Saga) {
 		}
 	}
 	r.logger.Warn("all sagas of a definition are compensated, and none succeeds: look at what refuses them",
-		append(about, "code", codes.Code(uint32(failure.GetCode())).String(), "error", failure.GetMessage())...)
+		append(about, "code", codes.Code(uint32(failure.GetCode())).String())...)
 }
 
 func (r *reversalRun) due(now time.Time) bool {

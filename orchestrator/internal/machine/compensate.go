@@ -107,9 +107,9 @@ func (m *Machine) compensateScopes() bool {
 			m.suspend(&treatyv1.SagaSuspended{
 				Reason:  treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
 				Failure: s.failure,
-				Message: fmt.Sprintf("the scope at position %s failed after step %s (%s), so it can't be compensated: "+
-					"%s; fix the code so that it continues, and resume",
-					s.path, step.Path(), step.Scheduled.GetMethod(), s.failure.GetMessage()),
+				Message: fmt.Sprintf("the scope at position %s failed after step %s (%s), so it can't be compensated; "+
+					"fix the code so that it continues, and resume",
+					s.path, step.Path(), step.Scheduled.GetMethod()),
 			})
 			return false
 		}

@@ -266,9 +266,9 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 	if step := m.saga.pointOfNoReturn(); step != nil {
 		m.suspend(&treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
-			Message: fmt.Sprintf("the saga's code returned an error after step %s (%s), so the saga can't compensate: "+
-				"%s; fix the code so that it continues, and resume",
-				step.Path(), step.Scheduled.GetMethod(), failure.GetMessage()),
+			Message: fmt.Sprintf("the saga's code returned an error after step %s (%s), so the saga can't compensate; "+
+				"fix the code so that it continues, and resume",
+				step.Path(), step.Scheduled.GetMethod()),
 			Failure: failure,
 		})
 		return
@@ -276,16 +276,17 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 	if m.saga.mustSucceed() {
 		m.suspend(&treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
-			Message: fmt.Sprintf("the saga's code returned an error, but its parent has sent the saga as a retriable "+
-				"command, so it must succeed and can't compensate: %s; fix the code so that it continues, and resume",
-				failure.GetMessage()),
+			Message: "the saga's code returned an error, but its parent has sent the saga as a retriable command, so it " +
+				"must succeed and can't compensate; fix the code so that it continues, and resume",
 			Failure: failure,
 		})
 		return
 	}
 	if m.saga.parentMayHaveReply() {
-		m.suspendRestored(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD,
-			"it fails now, but its parent at another orchestrator may have received its reply: "+failure.GetMessage())
+		suspended := m.restoredSuspension(treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD,
+			"it fails now, but its parent at another orchestrator may have received its reply")
+		suspended.Failure = failure
+		m.suspend(suspended)
 		return
 	}
 	m.startCompensation(&treatyv1.CompensationDecided{

@@ -211,18 +211,22 @@ func isOfRestoration(reason treatyv1.SuspensionReason) bool {
 // suspendRestored suspends a restored saga. The reason says what a person has to decide about, and is one of
 // isOfRestoration.
 func (m *Machine) suspendRestored(reason treatyv1.SuspensionReason, why string) {
+	m.suspend(m.restoredSuspension(reason, why))
+}
+
+// restoredSuspension returns what suspendRestored records.
+func (m *Machine) restoredSuspension(reason treatyv1.SuspensionReason, why string) *treatyv1.SagaSuspended {
 	alternative := m.orCancel()
 	if m.saga.checkCaughtUp() != nil {
 		alternative = "; then undo by hand what only the participants know"
 	}
-	suspended := &treatyv1.SagaSuspended{
+	return &treatyv1.SagaSuspended{
 		Reason: reason,
 		Message: "the saga's store was restored from a backup: " + why +
 			"; compare the journal with what the participants know, then retry to let the saga continue as it is, " +
 			"without deadlines of that time" + alternative,
 		Found: describeCommands(m.saga.uncovered()),
 	}
-	m.suspend(suspended)
 }
 
 // describeCommands lists commands for people.

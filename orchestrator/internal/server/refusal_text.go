@@ -2,6 +2,10 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/anypb"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/wire"
@@ -31,6 +35,9 @@ type texts struct {
 
 	// refused says that there was a refusal, and unsafe that one of them had a text that isn't shown.
 	refused, unsafe bool
+
+	// hidden are the texts that aren't shown.
+	hidden []string
 }
 
 func newTexts(catalog *contract.Catalog) *texts {
@@ -48,7 +55,7 @@ func (t *texts) refusal(method string, failure *treatyv1.Failure) {
 	t.refused = true
 	if !t.safe(method) {
 		t.unsafe = true
-		hide(failure)
+		t.hide(failure)
 	}
 }
 
@@ -56,25 +63,40 @@ func (t *texts) refusal(method string, failure *treatyv1.Failure) {
 // knows. Other causes have texts of the orchestrator.
 func (t *texts) end(cause treatyv1.CompensationCause, failure *treatyv1.Failure) {
 	if cause == treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED && (t.unsafe || !t.refused) {
-		hide(failure)
+		t.hide(failure)
 	}
 }
 
-// suspension hides the text of a refusal that has suspended a saga.
-func (t *texts) suspension(reason treatyv1.SuspensionReason, step string, failure *treatyv1.Failure) {
+// suspension hides the text of a refusal that has suspended a saga, also where it says what the code did with it.
+func (t *texts) suspension(suspended *treatyv1.SagaSuspended) {
+	step := wire.StepPath(suspended.GetStep())
 	method := t.methods[step]
-	if reason == treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED {
+	if suspended.GetReason() == treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED {
 		method = t.compensations[step]
 	}
 	if !t.safe(method) {
-		hide(failure)
+		t.hide(suspended.GetFailure())
+	}
+	for _, text := range t.hidden {
+		suspended.Message = strings.ReplaceAll(suspended.GetMessage(), text, contract.RedactedText)
+		suspended.Expected = strings.ReplaceAll(suspended.GetExpected(), text, contract.RedactedText)
+		suspended.Found = strings.ReplaceAll(suspended.GetFound(), text, contract.RedactedText)
 	}
 }
 
-func hide(failure *treatyv1.Failure) {
+// hide hides the text of a failure, and the details that no contract declares as a rejection: those may have texts, too.
+// Declared ones have their own marks.
+func (t *texts) hide(failure *treatyv1.Failure) {
 	if failure.GetMessage() != "" {
+		t.hidden = append(t.hidden, failure.GetMessage())
 		failure.Message = contract.RedactedText
 	}
+	if failure == nil {
+		return
+	}
+	failure.Details = slices.DeleteFunc(failure.GetDetails(), func(detail *anypb.Any) bool {
+		return !t.catalog.IsRejection(detail.MessageName())
+	})
 }
 
 // saga hides the texts in a saga, in place.
@@ -91,7 +113,7 @@ func (t *texts) saga(saga *treatyv1.Saga) {
 		t.end(scope.GetCause(), scope.GetFailure())
 	}
 	if suspension := saga.GetSuspension(); suspension != nil {
-		t.suspension(suspension.GetReason(), wire.StepPath(suspension.GetStep()), suspension.GetFailure())
+		t.suspension(suspension)
 	}
 }
 
@@ -109,8 +131,7 @@ func (t *texts) record(record *treatyv1.Record) {
 	case *treatyv1.Record_ScopeCompensationDecided:
 		t.end(kind.ScopeCompensationDecided.GetCause(), kind.ScopeCompensationDecided.GetFailure())
 	case *treatyv1.Record_SagaSuspended:
-		suspended := kind.SagaSuspended
-		t.suspension(suspended.GetReason(), suspended.GetStep(), suspended.GetFailure())
+		t.suspension(kind.SagaSuspended)
 	}
 }
 

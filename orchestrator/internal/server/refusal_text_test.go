@@ -9,7 +9,9 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/anypb"
 
+	cardv1 "github.com/treatyhq/treaty/gen/acme/card/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/access"
 	"github.com/treatyhq/treaty/orchestrator/contract"
@@ -19,7 +21,12 @@ import (
 // refusedSaga has a refused step, whose text saga code has passed on, a scope that ended so, and a compensation that
 // was refused.
 func refusedSaga(id string) *treatyv1.Saga {
-	failure := func(text string) *treatyv1.Failure { return &treatyv1.Failure{Code: 9, Message: text} }
+	failure := func(text string) *treatyv1.Failure {
+		declared, undeclared := new(anypb.Any), new(anypb.Any)
+		_ = declared.MarshalFrom(&cardv1.AddressNotServed{Reason: "declared"})
+		_ = undeclared.MarshalFrom(&treatyv1.Failure{Message: text})
+		return &treatyv1.Failure{Code: 9, Message: text, Details: []*anypb.Any{declared, undeclared}}
+	}
 	const failed = treatyv1.CompensationCause_COMPENSATION_CAUSE_FAILED
 	return &treatyv1.Saga{
 		Name: "sagas/" + id, Definition: issueCard, Cause: failed, Failure: failure("the secret of the saga"),
@@ -46,6 +53,7 @@ func refusedSaga(id string) *treatyv1.Saga {
 		Suspension: &treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_COMPENSATION_REFUSED, Step: "2",
 			Failure: failure("the secret of the compensation"),
+			Message: "it failed: the secret of the step", Found: "the code returned: the secret of the saga",
 		},
 	}
 }
@@ -103,7 +111,7 @@ func TestRefusalTexts(t *testing.T) {
 				}
 			}
 			if text := prototext.Format(saga); !strings.Contains(text, "the deadline") ||
-				!strings.Contains(text, "the text of an unknown outcome") {
+				!strings.Contains(text, "declared") || !strings.Contains(text, "the text of an unknown outcome") {
 				t.Errorf("too much is hidden: %s", text)
 			}
 		})

@@ -187,7 +187,8 @@ func suspended(t testing.TB, id string, reason treatyv1.SuspensionReason) *treat
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_CHILD:
 		saga.ParentStep = "sagas/parent/steps/1"
 		saga.Suspension.Message = "the saga's store was restored from a backup: it fails now, but its parent at " +
-			"another orchestrator may have received its reply: sold out"
+			"another orchestrator may have received its reply"
+		saga.Suspension.Failure = &treatyv1.Failure{Code: int32(codes.FailedPrecondition), Message: "sold out"}
 	case treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED,
 		treatyv1.SuspensionReason_SUSPENSION_REASON_RESTORED_OVERDUE:
 		saga.Suspension.Message = "the saga's store was restored from a backup: " +
