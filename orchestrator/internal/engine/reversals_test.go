@@ -48,7 +48,8 @@ func TestLogsThatAllSagasTurnAround(t *testing.T) {
 		run(40)
 		if lines := log.String(); strings.Count(lines, "level=WARN") != 1 || !strings.Contains(lines, "sagas=10") ||
 			!strings.Contains(lines, "definition="+definition) || !strings.Contains(lines, "method="+action) ||
-			!strings.Contains(lines, "code=FailedPrecondition") || strings.Contains(lines, "answered by the fake") { // which may be about a person
+			// The text of the refusal isn't logged: it may be about a person.
+			!strings.Contains(lines, "code=FailedPrecondition") || strings.Contains(lines, "answered by the fake") {
 			t.Fatalf("after 40 refusals, the log says\n%s", lines)
 		}
 		pass(10 * time.Minute)

@@ -276,8 +276,8 @@ func (m *Machine) fail(failure *treatyv1.Failure) {
 	if m.saga.mustSucceed() {
 		m.suspend(&treatyv1.SagaSuspended{
 			Reason: treatyv1.SuspensionReason_SUSPENSION_REASON_FAILED_AFTER_PIVOT,
-			Message: "the saga's code returned an error, but its parent has sent the saga as a retriable command, so it " +
-				"must succeed and can't compensate; fix the code so that it continues, and resume",
+			Message: "the saga's code returned an error, but its parent has sent the saga as a retriable command, so " +
+				"it must succeed and can't compensate; fix the code so that it continues, and resume",
 			Failure: failure,
 		})
 		return

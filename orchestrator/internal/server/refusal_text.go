@@ -84,8 +84,8 @@ func (t *texts) suspension(suspended *treatyv1.SagaSuspended) {
 	}
 }
 
-// hide hides the text of a failure, and the details that no contract declares as a rejection: those may have texts, too.
-// Declared ones have their own marks.
+// hide hides the text of a failure, and the details that no contract declares as a rejection: those may have texts,
+// too. Declared ones have their own marks.
 func (t *texts) hide(failure *treatyv1.Failure) {
 	if failure.GetMessage() != "" {
 		t.hidden = append(t.hidden, failure.GetMessage())
