@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -304,7 +305,8 @@ func lasting(method string) bool {
 }
 
 // admit authorizes a call and watches over it. The returned context ends with errRevoked when a lasting call isn't
-// allowed any more. The returned function ends the watch, and returns the error of a call that was revoked.
+// allowed any more, or when its caller's token is no longer valid. The returned function ends the watch, and returns
+// the error of a call that was revoked.
 func (s *Server) admit(
 	ctx context.Context, method string, request any,
 ) (admitted context.Context, end func() error, err error) {
@@ -312,22 +314,31 @@ func (s *Server) admit(
 	if s.authorizer != nil && lasting(method) {
 		changed = s.authorizer.Changed() // before the question, so that no change is missed in between
 	}
-	if err := s.authorize(ctx, method, request); err != nil || changed == nil {
+	byToken := lasting(method) && access.PrincipalOf(ctx).Kind == access.JWT
+	if err := s.authorize(ctx, method, request); err != nil || changed == nil && !byToken {
 		return ctx, notRevoked, err
 	}
 	admitted, cancel := context.WithCancelCause(ctx)
 	ended := make(chan error, 1)
 	go func() {
+		var tick <-chan time.Time // nil for callers whose connection ends when they are no longer believed
+		if byToken {
+			ticker := time.NewTicker(s.tokenCheck)
+			defer ticker.Stop()
+			tick = ticker.C
+		}
 		for {
+			ask := false
 			select {
 			case <-changed:
-				changed = s.authorizer.Changed()
+				changed, ask = s.authorizer.Changed(), true
+			case <-tick:
 			case <-admitted.Done():
 				ended <- nil
 				return
 			}
 			known, err := s.authenticate(ctx, method)
-			if err == nil {
+			if err == nil && ask {
 				err = s.authorize(known, method, request)
 			}
 			if err != nil {

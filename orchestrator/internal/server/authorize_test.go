@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -455,5 +457,51 @@ func TestOpenCallsAreAskedForAgain(t *testing.T) {
 	rules.change(nothing)
 	if _, err := events.Recv(); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("stream of events: %v, want a refusal", err)
+	}
+}
+
+// expiringTokens is a verifier whose tokens are valid until they expire.
+type expiringTokens struct{ expired atomic.Bool }
+
+func (e *expiringTokens) Verify(context.Context, string) (access.Principal, error) {
+	if e.expired.Load() {
+		return access.Principal{}, errors.New("it has expired")
+	}
+	return access.Principal{Kind: access.JWT, Issuer: "https://id.example", Name: "ada"}, nil
+}
+
+// TestTokenExpires lets a token expire while calls are open, with rules and without.
+func TestTokenExpires(t *testing.T) {
+	for name, rules := range map[string]access.Authorizer{"rules": newAuthorizer(everything), "no rules": nil} {
+		t.Run(name, func(t *testing.T) {
+			tokens := new(expiringTokens)
+			a := newSecureTestServer(t, security{authorizer: rules, tokens: tokens})
+			a.engine.get = func(id string) (*treatyv1.Saga, error) {
+				return &treatyv1.Saga{Name: "sagas/" + id, Definition: changeAddress}, nil
+			}
+			ctx := metadata.AppendToOutgoingContext(a.ctx(), "authorization", "Bearer x")
+			watch, err := a.sagas.WatchSaga(ctx, &treatyv1.WatchSagaRequest{Name: "sagas/a1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); err != nil {
+				t.Fatal(err)
+			}
+			events, err := a.events.StreamEvents(ctx, &treatyv1.StreamEventsRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := events.Header(); err != nil {
+				t.Fatal(err)
+			}
+			tokens.expired.Store(true)
+			_, watchErr := watch.Recv()
+			_, eventsErr := events.Recv()
+			for call, err := range map[string]error{"watch": watchErr, "events": eventsErr} {
+				if got := failureOf(t, err); got.reason != treatyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID {
+					t.Errorf("%s: %v, want the refusal of the token", call, err)
+				}
+			}
+		})
 	}
 }

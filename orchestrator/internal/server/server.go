@@ -42,6 +42,9 @@ const (
 	// maxHeaderBytes limits the metadata of a call.
 	maxHeaderBytes = 64 << 10
 
+	// tokenCheck is how often the tokens of open calls are verified again by default.
+	tokenCheck = 30 * time.Second
+
 	// handshakeTimeout limits how long a connection may take to be established.
 	handshakeTimeout = 20 * time.Second
 
@@ -92,6 +95,9 @@ type Config struct {
 
 	// Tokens verifies the bearer tokens of calls. Tokens count for nothing without it.
 	Tokens access.TokenVerifier
+
+	// TokenCheck is how often the token of an open call is verified again. The default is 30 seconds.
+	TokenCheck time.Duration
 
 	// Authorizer decides who may do what. Everybody may do everything without it.
 	Authorizer access.Authorizer
@@ -152,6 +158,7 @@ type Server struct {
 	parents      []string
 	callers      *authn.Authenticator
 	authorizer   access.Authorizer
+	tokenCheck   time.Duration
 	audit        *audit.Log      // nil: none
 	strict       bool            // exposed, and without an authorizer
 	asks         map[string]rule // by the full name of the method, with the slash before it
@@ -197,6 +204,7 @@ func New(config Config) (*Server, error) {
 			Tokens: config.Tokens, TrustLoopback: config.TLS == nil && config.Authorizer == nil,
 		}),
 		authorizer: config.Authorizer,
+		tokenCheck: cmp.Or(config.TokenCheck, tokenCheck),
 		audit:      config.Audit,
 		strict:     config.Exposed && config.Authorizer == nil,
 		health:     health.NewServer(),

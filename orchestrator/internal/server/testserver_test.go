@@ -293,7 +293,8 @@ type security struct {
 	identities     map[string][]string // by service
 	parents        []string
 	authorizer     access.Authorizer
-	quota          quota.Limits // of what callers hold
+	tokens         access.TokenVerifier // verified again every millisecond
+	quota          quota.Limits         // of what callers hold
 	eventLimit     int
 	callerStarts   float64 // per second
 }
@@ -309,8 +310,8 @@ func newSecureTestServer(t *testing.T, tls security) *testServer {
 		Engine: a.engine, Store: a.store, Definitions: []string{
 			changeAddress, issueCard, verifyApplicant,
 		}, TLS: tls.server, Telemetry: tls.telemetry, Identities: tls.identities, Parents: tls.parents,
-		Authorizer: tls.authorizer,
-		Quota:      tls.quota, EventLimit: tls.eventLimit, CallerStarts: tls.callerStarts,
+		Authorizer: tls.authorizer, Tokens: tls.tokens, TokenCheck: time.Millisecond,
+		Quota: tls.quota, EventLimit: tls.eventLimit, CallerStarts: tls.callerStarts,
 	}, tls.client)
 	return a
 }
