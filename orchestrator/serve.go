@@ -88,12 +88,14 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 	r.dispatcher, err = dispatch.New(dispatch.Config{
-		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Self: r.self(),
+		Participants: o.participants, Telemetry: r.telemetry, Logger: o.logger, Scopes: true,
 		Memory: memory, Expected: expected(o.catalog),
 	})
 	if err != nil {
 		return err
 	}
+	self := r.self()
+	scope := r.dispatcher.Open(self)
 	observer := &observer{telemetry: r.telemetry, catalog: o.catalog}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
@@ -114,8 +116,8 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		Remote: o.settings.services(), Telemetry: r.telemetry,
 	})
 	r.engine, err = engine.New(ctx, engine.Config{
-		Store: r.store, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
-		Participants: r.dispatcher, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
+		Store: r.store, Scope: self.Scope, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
+		Participants: scope, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
 		Retention: o.retention(code), ChildRetention: o.settings.childRetention,
 		EventRetention:   o.settings.eventRetention,
 		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,

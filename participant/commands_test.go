@@ -144,10 +144,14 @@ func sendUnary(ctx context.Context, connection *grpc.ClientConn, c *treatyv1.Str
 	greeting := testkit.Greeting()
 	direction := map[treatyv1.StepDirection]string{1: "action", 2: "compensation"}[c.GetDirection()]
 	saga, _, _ := strings.Cut(c.GetCommandId(), "/steps/")
+	scope, epoch := greeting.GetScope(), greeting.GetEpoch()
+	if c.GetEpoch() != 0 {
+		scope, epoch = c.GetScope(), c.GetEpoch()
+	}
 	ctx = metadata.AppendToOutgoingContext(ctx,
 		participant.SagaKey, saga, participant.CommandIDKey, c.GetCommandId(), participant.DirectionKey, direction,
 		participant.AttemptKey, strconv.Itoa(int(c.GetAttempt())),
-		participant.EpochKey, strconv.FormatUint(greeting.GetEpoch(), 10), participant.ScopeKey, greeting.GetScope())
+		participant.EpochKey, strconv.FormatUint(epoch, 10), participant.ScopeKey, scope)
 	var more []string
 	for key, value := range map[string]string{
 		participant.RequestDigestKey: c.GetRequestDigest(), "traceparent": c.GetTraceparent(),
@@ -229,6 +233,15 @@ func TestBothWays(t *testing.T) {
 			c.RequestDigest, c.Traceparent, c.Tracestate = strings.Repeat("ab", 32), traceparent, "a=b,c=d"
 			c.TimeoutMicros = 60e6
 		}},
+		{name: "another scope than the greeting's", handler: echoing, change: func(c *treatyv1.StreamedCommand) {
+			c.Scope, c.Epoch = "bank/63", 7
+		}},
+		{name: "a malformed scope", handler: echoing, change: func(c *treatyv1.StreamedCommand) {
+			c.Scope, c.Epoch = "bank", 7
+		}, code: codes.InvalidArgument, mark: "attempt"},
+		{name: "an epoch that is ahead of the clock", handler: echoing, change: func(c *treatyv1.StreamedCommand) {
+			c.Scope, c.Epoch = "bank/63", 1<<63-1
+		}, code: codes.Unauthenticated, mark: "attempt"},
 		{name: "an empty reply", handler: func(
 			context.Context, *customerv1.ChangeAddressRequest,
 		) (*customerv1.AddressChanged, error) {

@@ -144,7 +144,7 @@ func (g *guard) stream(
 // since a command must not be executed as an ordinary call either.
 func (g *guard) withCommand(ctx context.Context, method string) (context.Context, error) {
 	if command, streamed := commandstream.CommandFromContext(ctx); streamed {
-		// The caller and the epoch were checked when the stream was opened.
+		// The caller was checked when the stream was opened, and the epoch when the command was read.
 		return NewContext(g.withMaxReply(ctx), commandOf(command)), nil
 	}
 	md, _ := metadata.FromIncomingContext(ctx)

@@ -70,6 +70,9 @@ func StreamedCommand(
 		ID: streamed.GetCommandId(), Attempt: int(streamed.GetAttempt()), Epoch: greeting.GetEpoch(),
 		Scope: greeting.GetScope(), RequestDigest: streamed.GetRequestDigest(),
 	}
+	if err := command.readScope(streamed); err != nil {
+		return Command{}, err
+	}
 	if command.Saga, err = sagaOf(command.ID); err != nil {
 		return Command{}, err
 	}
@@ -93,6 +96,21 @@ func StreamedCommand(
 		return Command{}, digestError(command.RequestDigest)
 	}
 	return command, nil
+}
+
+// readScope reads the scope and the epoch of a command that has its own.
+func (c *Command) readScope(streamed *treatyv1.StreamedCommand) error {
+	scope, epoch := streamed.GetScope(), streamed.GetEpoch()
+	switch {
+	case scope == "" && epoch == 0:
+		return nil
+	case !wire.ValidScope(scope):
+		return scopeError(scope)
+	case epoch == 0 || epoch > 1<<63-1:
+		return epochError(strconv.FormatUint(epoch, 10))
+	}
+	c.Scope, c.Epoch = scope, epoch
+	return nil
 }
 
 // AppendMetadata adds the metadata of the unary call of a command.

@@ -7,7 +7,7 @@ tool (
 	github.com/spiffe/spire/cmd/spire-server
 )
 
-require github.com/spiffe/go-spiffe/v2 v2.9.0
+require github.com/spiffe/go-spiffe/v2 v2.6.0
 
 require (
 	cel.dev/expr v0.25.1 // indirect

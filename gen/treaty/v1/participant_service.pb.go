@@ -1053,6 +1053,10 @@ type StreamedCommand struct {
 	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// The W3C tracestate of the attempt. Empty: there is none.
 	Tracestate string `protobuf:"bytes,10,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
+	// The scope of this command and its fencing epoch. Empty and 0: those of the greeting. An orchestrator that drives
+	// several scopes sets them, if the participant's greeting says that it reads them.
+	Scope string `protobuf:"bytes,11,opt,name=scope,proto3" json:"scope,omitempty"`
+	Epoch uint64 `protobuf:"varint,12,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The serialized request.
 	Request       []byte `protobuf:"bytes,15,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1159,6 +1163,20 @@ func (x *StreamedCommand) GetTracestate() string {
 	return ""
 }
 
+func (x *StreamedCommand) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *StreamedCommand) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 func (x *StreamedCommand) GetRequest() []byte {
 	if x != nil {
 		return x.Request
@@ -1245,8 +1263,10 @@ type ParticipantGreeting struct {
 	MaxMessageBytes int64 `protobuf:"varint,3,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// The SHA-256 of the descriptors of the services served, in hex, as in DescribeResponse.
 	ContractsDigest string `protobuf:"bytes,4,opt,name=contracts_digest,json=contractsDigest,proto3" json:"contracts_digest,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The participant reads the scope and the epoch of each command.
+	CommandScopes bool `protobuf:"varint,5,opt,name=command_scopes,json=commandScopes,proto3" json:"command_scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ParticipantGreeting) Reset() {
@@ -1305,6 +1325,13 @@ func (x *ParticipantGreeting) GetContractsDigest() string {
 		return x.ContractsDigest
 	}
 	return ""
+}
+
+func (x *ParticipantGreeting) GetCommandScopes() bool {
+	if x != nil {
+		return x.CommandScopes
+	}
+	return false
 }
 
 // StreamedAnswer is the end of one attempt: what a unary call would have returned.
@@ -1754,7 +1781,7 @@ const file_treaty_v1_participant_service_proto_rawDesc = "" +
 	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12*\n" +
 	"\x11max_message_bytes\x18\x04 \x01(\x03R\x0fmaxMessageBytes\x12)\n" +
-	"\x10contracts_digest\x18\x05 \x01(\tR\x0fcontractsDigest\"\x88\x03\n" +
+	"\x10contracts_digest\x18\x05 \x01(\tR\x0fcontractsDigest\"\xb4\x03\n" +
 	"\x0fStreamedCommand\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x1d\n" +
@@ -1769,17 +1796,20 @@ const file_treaty_v1_participant_service_proto_rawDesc = "" +
 	"\n" +
 	"tracestate\x18\n" +
 	" \x01(\tR\n" +
-	"tracestate\x12\x18\n" +
+	"tracestate\x12\x14\n" +
+	"\x05scope\x18\v \x01(\tR\x05scope\x12\x14\n" +
+	"\x05epoch\x18\f \x01(\x04R\x05epoch\x12\x18\n" +
 	"\arequest\x18\x0f \x01(\fR\arequest\"\xa1\x01\n" +
 	"\x16StreamCommandsResponse\x12:\n" +
 	"\bgreeting\x18\x01 \x01(\v2\x1e.treaty.v1.ParticipantGreetingR\bgreeting\x123\n" +
 	"\aanswers\x18\x02 \x03(\v2\x19.treaty.v1.StreamedAnswerR\aanswers\x12\x16\n" +
-	"\x06ending\x18\x03 \x01(\bR\x06ending\"\xaf\x01\n" +
+	"\x06ending\x18\x03 \x01(\bR\x06ending\"\xd6\x01\n" +
 	"\x13ParticipantGreeting\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x05R\x0fprotocolVersion\x12\x16\n" +
 	"\x06window\x18\x02 \x01(\x05R\x06window\x12*\n" +
 	"\x11max_message_bytes\x18\x03 \x01(\x03R\x0fmaxMessageBytes\x12)\n" +
-	"\x10contracts_digest\x18\x04 \x01(\tR\x0fcontractsDigest\"\x9c\x01\n" +
+	"\x10contracts_digest\x18\x04 \x01(\tR\x0fcontractsDigest\x12%\n" +
+	"\x0ecommand_scopes\x18\x05 \x01(\bR\rcommandScopes\"\x9c\x01\n" +
 	"\x0eStreamedAnswer\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\fR\x05reply\x12,\n" +

@@ -114,6 +114,7 @@ func fill(m *treatyv1.StreamedCommand, c *queued, now time.Time) {
 		m.SagaStartMicros = command.SagaStart.UnixMicro()
 	}
 	m.RequestDigest = command.RequestDigest
+	m.Scope, m.Epoch = command.Scope, command.Epoch
 	m.TimeoutMicros = max(c.deadline.Sub(now).Microseconds(), 1)
 	m.Traceparent, m.Tracestate = command.Traceparent, command.Tracestate
 	m.Request = command.Request

@@ -22,7 +22,7 @@ const (
 	maxBatchBytes = 256 << 10
 
 	// commandBytes is more than a command has beside its texts and its request.
-	commandBytes = 96
+	commandBytes = 112
 
 	// answerBytes is how much larger a message with one answer may be than the largest reply: status and trailers.
 	answerBytes = 64 << 10
@@ -50,6 +50,10 @@ type Command struct {
 
 	// RequestDigest is the digest of the action's request, or empty.
 	RequestDigest string
+
+	// Scope is the scope of the sender, and Epoch its fencing epoch. Empty and 0: those of the greeting.
+	Scope string
+	Epoch uint64
 
 	// Traceparent and Tracestate are the trace context, or empty.
 	Traceparent, Tracestate string
@@ -90,6 +94,11 @@ type Stream struct {
 	window   int
 	maxBytes int    // of a message with one command
 	digest   string // of the participant's contracts
+
+	// scope and epoch are those of the greeting. Commands of others need a participant that reads them of each command.
+	scope  string
+	epoch  uint64
+	scopes bool // the participant does
 
 	// draining is closed when no more commands are taken.
 	draining chan struct{}
@@ -176,6 +185,7 @@ func Open(ctx, lasting context.Context, conn grpc.ClientConnInterface, params Pa
 		window: int(first.GetWindow()), maxBytes: int(first.GetMaxMessageBytes()), digest: first.GetContractsDigest(),
 		draining: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1),
 		waiting: make(map[uint64]*call),
+		scope:   greeting.GetScope(), epoch: greeting.GetEpoch(), scopes: first.GetCommandScopes(),
 	}
 	go s.send()
 	go s.receive()
@@ -203,8 +213,8 @@ func greet(
 
 // size returns at least the size of a command in a message.
 func (c *Command) size() int {
-	return commandBytes + len(c.Method) + len(c.ID) + len(c.RequestDigest) + len(c.Traceparent) + len(c.Tracestate) +
-		len(c.Request)
+	return commandBytes + len(c.Method) + len(c.ID) + len(c.RequestDigest) + len(c.Scope) + len(c.Traceparent) +
+		len(c.Tracestate) + len(c.Request)
 }
 
 // Result is what became of a command.
@@ -226,13 +236,17 @@ type Result struct {
 
 // Do sends a command and waits for its answer, until ctx ends or a time has passed, which is the command's, too. If
 // there is none by then, the participant is told that nobody waits any more. The stream doesn't take commands that are
-// too large, more than the participant allows at a time, and any once it is to end.
+// too large, more than the participant allows at a time, any of another scope or epoch than the greeting's if the
+// participant doesn't read them, and any once it is to end.
 func (s *Stream) Do(ctx context.Context, timeout time.Duration, command *Command) Result {
-	if command.size() > s.maxBytes {
+	if command.size() > s.maxBytes || !s.scopes && !s.greeted(command) {
 		return Result{}
 	}
 	c := calls.Get().(*call) //nolint:forcetypeassert // The pool has no others.
 	c.command, c.deadline = *command, time.Now().Add(timeout)
+	if s.greeted(command) {
+		c.command.Scope, c.command.Epoch = "", 0 // which the participant knows
+	}
 	receipts := s.receipts.Load()
 	s.mu.Lock()
 	if s.closing || len(s.waiting) >= s.window {
@@ -313,6 +327,11 @@ func (s *Stream) takeUnsent() (unsent []*call) {
 	}
 	s.queued = nil
 	return unsent
+}
+
+// greeted returns whether a command has the scope and the epoch of the greeting.
+func (s *Stream) greeted(command *Command) bool {
+	return command.Epoch == 0 || command.Scope == s.scope && command.Epoch == s.epoch
 }
 
 // ContractsDigest returns the digest of the contracts of the participant at the other end, or empty if it didn't say.

@@ -17,10 +17,10 @@ import (
 // failed returns the answer of a call that ended with a status other than OK. It says what happened to the command,
 // and what that proves. Anybody on the way can make up a status, so a status counts only if it is the participant's
 // word: it came as gRPC, and is marked or comes from a participant that marks nothing.
-func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.Status) engine.Answer {
+func (p *participant) failed(call *engine.Attempt, x *exchange, st *status.Status) engine.Answer {
 	failure, retryAfter := failureOf(st)
 	answer := engine.Answer{
-		Outcome: contract.OutcomeOf(call, st.Code()), Failure: failure, RetryAfter: retryAfter,
+		Outcome: contract.OutcomeOf(call.Call, st.Code()), Failure: failure, RetryAfter: retryAfter,
 		Repeated: x.sendings.Load() > 1 || p.answers == AnswersRepeated,
 	}
 	mark := x.mark()
@@ -37,7 +37,7 @@ func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.
 	case mark == wire.AnswerSettled:
 		answer.Outcome, answer.Evidence = treatyv1.Outcome_OUTCOME_REFUSED, engine.Settled
 	case mark == wire.AnswerAttempt || mark == "" && p.isPlain():
-		p.believe(&answer, st, mark)
+		p.believe(&answer, senderOf(call), st, mark)
 	default:
 		p.doubt(&answer, st)
 	}
@@ -53,11 +53,11 @@ func (p *participant) failed(call *contract.CallConfig, x *exchange, st *status.
 
 // believe completes an answer that is the participant's word about this attempt. A mark says more than a declaration,
 // which may be older than the participant.
-func (p *participant) believe(answer *engine.Answer, st *status.Status, mark string) {
+func (p *participant) believe(answer *engine.Answer, to sender, st *status.Status, mark string) {
 	switch reason, more := reasonOf(st); reason {
 	case treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH:
 		answer.Evidence = engine.AttemptNotRun
-		if p.isLater(more[wire.ErrorEpoch]) {
+		if to.scope == "" || isLater(more[wire.ErrorEpoch], to.epoch) {
 			answer.Halt, answer.LaterEpoch = engine.HaltReplaced, laterEpoch(more)
 		}
 		return
@@ -104,12 +104,12 @@ func madeHere(code codes.Code) treatyv1.Outcome {
 	return treatyv1.Outcome_OUTCOME_UNKNOWN
 }
 
-// isLater returns whether an epoch that a participant knows has replaced this store's. A participant that knows none
+// isLater returns whether an epoch that a participant knows has replaced the one under which it was called. A participant that knows none
 // later has received another epoch than was sent: something on the way has dropped it. One that doesn't say which epoch
 // it knows, of an earlier version, is believed.
-func (p *participant) isLater(epoch string) bool {
+func isLater(epoch string, own uint64) bool {
 	known, err := strconv.ParseUint(epoch, 10, 64)
-	return err != nil || p.self == nil || known > p.self.Epoch
+	return err != nil || known > own
 }
 
 // laterEpoch returns the epoch that a participant says it knows, or 0.

@@ -203,7 +203,7 @@ func TestWhoseWord(t *testing.T) {
 				}
 				return test.plan
 			})
-			d := dispatcher(t, middle.Addr(), func(c *Config) { c.Participants[0].Answers = test.answers })
+			d := dispatcher(t, middle.Addr(), func(c *testConfig) { c.Participants[0].Answers = test.answers })
 			a := attempt()
 			if test.pending {
 				a.Call.CompleteWithin = time.Hour
@@ -252,7 +252,7 @@ func TestNeverSent(t *testing.T) {
 		t.Errorf("after Close: got %+v, want %+v", got, want)
 	}
 	up := serve(t, anyPort, echo)
-	small := dispatcher(t, up.addr, func(c *Config) { c.MaxMessageBytes = 3 })
+	small := dispatcher(t, up.addr, func(c *testConfig) { c.MaxMessageBytes = 3 })
 	want.outcome = outcomeRefused
 	if got := outcomeOf(small.Attempt(t.Context(), attempt())); got != want {
 		t.Errorf("a request that is too large: got %+v, want %+v", got, want)
@@ -279,7 +279,7 @@ func TestUnmarkedThenRefused(t *testing.T) {
 		return hostile.Give(hostile.Status(codes.PermissionDenied, "blocked"), hostile.BeforeRequest)
 	})
 	for _, answers := range []Answers{AnswersProven, AnswersPlain} {
-		d := dispatcher(t, middle.Addr(), func(c *Config) { c.Participants[0].Answers = answers })
+		d := dispatcher(t, middle.Addr(), func(c *testConfig) { c.Participants[0].Answers = answers })
 		first, second := d.Attempt(t.Context(), attempt()), d.Attempt(t.Context(), attempt())
 		if first.Evidence != engine.NoEvidence || second.Evidence == engine.Settled {
 			t.Errorf("answers %v: the first proves %v, the second %v", answers, first.Evidence, second.Evidence)
@@ -310,9 +310,9 @@ func TestStaleEpochOfAnotherStore(t *testing.T) {
 			return nil, st.Err()
 		})
 		me, _ := self()
-		d := dispatcher(t, up.addr, func(c *Config) { c.Self = me })
+		d := dispatcher(t, up.addr, func(c *testConfig) { c.Self = me })
 		awaitOpen(t, d)
-		if got := d.Attempt(t.Context(), attempt()); got.Halt != want || got.Evidence != engine.AttemptNotRun {
+		if got := d.Attempt(t.Context(), ofEpoch()); got.Halt != want || got.Evidence != engine.AttemptNotRun {
 			t.Errorf("known %q: got %+v", known, outcomeOf(got))
 		} else if later := got.LaterEpoch; later != 0 && strconv.FormatUint(later, 10) != known {
 			t.Errorf("known %q: the later epoch is %d", known, later)

@@ -115,7 +115,7 @@ func (d *Dispatcher) send(
 		st := status.Convert(err)
 		h := p.healthOf(ctx, x, st.Code())
 		p.end(m, began, h, min(time.Since(start), call.Call.Timeout))
-		answer := p.failed(call.Call, x, st)
+		answer := p.failed(call, x, st)
 		endSlot(call.Slot, h, answer)
 		return answer
 	}
@@ -187,8 +187,8 @@ func (d *Dispatcher) withMetadata(
 		wire.AttemptKey, strconv.Itoa(call.Number),
 		wire.EpochKey, strconv.FormatUint(call.Epoch, 10),
 	)
-	if d.scope != "" {
-		kv = append(kv, wire.ScopeKey, d.scope)
+	if call.Scope != "" {
+		kv = append(kv, wire.ScopeKey, call.Scope)
 	}
 	if !call.SagaStart.IsZero() {
 		kv = append(kv, wire.StartKey, strconv.FormatInt(call.SagaStart.UnixMicro(), 10))

@@ -86,7 +86,7 @@ func TestOutcomesByCode(t *testing.T) {
 	s := serve(t, anyPort, func(context.Context, []byte) ([]byte, error) {
 		return nil, status.Error(answer, "because")
 	})
-	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1000 })
+	d := dispatcher(t, s.addr, func(c *testConfig) { c.BreakAfter = 1000 })
 	for code, want := range map[codes.Code]treatyv1.Outcome{
 		codes.Canceled:           outcomeUnknown,
 		codes.Unknown:            outcomeUnknown,
@@ -247,7 +247,7 @@ func TestCancelledIsUnknown(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
-	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })
+	d := dispatcher(t, s.addr, func(c *testConfig) { c.BreakAfter = 1 })
 	result := d.Attempt(ctx, attempt())
 	if result.Outcome != outcomeUnknown || codes.Code(result.Failure.GetCode()) != codes.Canceled {
 		t.Errorf("got %v", result)
@@ -281,7 +281,7 @@ func TestTooLarge(t *testing.T) {
 	s := serve(t, anyPort, func(_ context.Context, request []byte) ([]byte, error) {
 		return append(request, request...), nil
 	})
-	d := dispatcher(t, s.addr, func(c *Config) { c.MaxMessageBytes = 1000 })
+	d := dispatcher(t, s.addr, func(c *testConfig) { c.MaxMessageBytes = 1000 })
 
 	call := attempt()
 	call.Request = make([]byte, 1001)

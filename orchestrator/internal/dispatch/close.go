@@ -31,16 +31,17 @@ const (
 type inquiry struct {
 	*exchange
 
+	from   sender
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
 // inquire prepares a call of treaty.v1.ParticipantService. The caller calls its cancel.
-func (d *Dispatcher) inquire(ctx context.Context, epoch uint64) *inquiry {
-	q := &inquiry{exchange: new(exchange)}
+func (d *Dispatcher) inquire(ctx context.Context, from sender) *inquiry {
+	q := &inquiry{exchange: new(exchange), from: from}
 	callCtx, cancel := context.WithTimeout(exchangeContext{ctx, q.exchange}, inquiryTimeout)
 	q.ctx, q.cancel = metadata.AppendToOutgoingContext(callCtx,
-		wire.EpochKey, strconv.FormatUint(epoch, 10), wire.ScopeKey, d.scope), cancel
+		wire.EpochKey, strconv.FormatUint(from.epoch, 10), wire.ScopeKey, from.scope), cancel
 	return q
 }
 
@@ -55,7 +56,7 @@ func (q *inquiry) halt(p *participant, st *status.Status) (halt engine.Halt, lat
 		return engine.NoHalt, 0
 	}
 	var answer engine.Answer
-	p.believe(&answer, st, q.mark())
+	p.believe(&answer, q.from, st, q.mark())
 	return answer.Halt, answer.LaterEpoch
 }
 
@@ -71,7 +72,7 @@ func (d *Dispatcher) CloseCommand(ctx context.Context, attempt *engine.Attempt) 
 	if p.isPlain() {
 		return engine.Closed{Verdict: engine.NotKept}
 	}
-	q := d.inquire(ctx, attempt.Epoch)
+	q := d.inquire(ctx, senderOf(attempt))
 	defer q.cancel()
 	response, err := treatyv1.NewParticipantServiceClient(p.conn).CloseCommand(q.ctx, &treatyv1.CloseCommandRequest{
 		CommandId: wire.JoinStep(attempt.Saga, attempt.Step), Method: attempt.Call.Method,
@@ -144,7 +145,7 @@ func (d *Dispatcher) LookUp(ctx context.Context, attempt *engine.Attempt) engine
 	}
 	id := wire.JoinStep(attempt.Saga, attempt.Step)
 	known := engine.Known{Verdict: engine.NeverSeen}
-	err := d.list(ctx, p, attempt.Epoch, &treatyv1.ListCommandsRequest{Sagas: []string{attempt.Saga}},
+	err := d.list(ctx, p, senderOf(attempt), &treatyv1.ListCommandsRequest{Sagas: []string{attempt.Saga}},
 		func(command *treatyv1.KnownCommand) error {
 			switch {
 			case command.GetCommandId() != id:
@@ -186,44 +187,8 @@ func (p *participant) keeps(method string) bool {
 		slices.Contains(p.described().GetKeptMethods(), method)
 }
 
-// Participants returns the state of each participant.
-func (d *Dispatcher) Participants() []engine.ParticipantState {
-	states := make([]engine.ParticipantState, 0, len(d.participants))
-	for _, p := range d.participants {
-		description := p.described()
-		p.greeting.mu.Lock()
-		state := engine.ParticipantState{Name: p.name, Described: p.told, Problem: p.problem}
-		p.greeting.mu.Unlock()
-		state.Lists = p.has(treatyv1.ParticipantFeature_PARTICIPANT_FEATURE_LIST_COMMANDS)
-		state.KeptMethods = slices.Sorted(slices.Values(description.GetKeptMethods()))
-		states = append(states, state)
-	}
-	return states
-}
-
-// NameOf returns the name of the participant to which commands for a destination go, or nothing.
-func (d *Dispatcher) NameOf(to engine.Destination) string {
-	r, ok := d.find(to)
-	if !ok {
-		return ""
-	}
-	return r.participant.name
-}
-
-// ListCommands calls yield for each command that a participant returns, over all pages. It stops at the first error.
-func (d *Dispatcher) ListCommands(
-	ctx context.Context, name string, request *treatyv1.ListCommandsRequest,
-	yield func(*treatyv1.KnownCommand) error,
-) error {
-	p, ok := d.services[name]
-	if !ok || d.self == nil {
-		return fmt.Errorf("dispatch: no participant %s is configured that can be asked what it knows", name)
-	}
-	return d.list(ctx, p, d.self.Epoch, request, yield)
-}
-
 func (d *Dispatcher) list(
-	ctx context.Context, p *participant, epoch uint64, request *treatyv1.ListCommandsRequest,
+	ctx context.Context, p *participant, from sender, request *treatyv1.ListCommandsRequest,
 	yield func(*treatyv1.KnownCommand) error,
 ) error {
 	client := treatyv1.NewParticipantServiceClient(p.conn)
@@ -232,7 +197,7 @@ func (d *Dispatcher) list(
 		if !d.calls.Enter() {
 			return status.Error(codes.Unavailable, closedMessage)
 		}
-		response, err := d.listOnce(ctx, client, p, epoch, page)
+		response, err := d.listOnce(ctx, client, p, from, page)
 		d.calls.Leave()
 		if err != nil {
 			return err
@@ -249,17 +214,18 @@ func (d *Dispatcher) list(
 }
 
 func (d *Dispatcher) listOnce(
-	ctx context.Context, client treatyv1.ParticipantServiceClient, p *participant, epoch uint64,
+	ctx context.Context, client treatyv1.ParticipantServiceClient, p *participant, from sender,
 	page *treatyv1.ListCommandsRequest,
 ) (*treatyv1.ListCommandsResponse, error) {
-	q := d.inquire(ctx, epoch)
+	q := d.inquire(ctx, from)
 	defer q.cancel()
 	response, err := client.ListCommands(q.ctx, page, grpc.Trailer(&q.trailer))
-	if err == nil || d.self == nil {
-		return response, err
+	if err == nil {
+		return response, nil
 	}
-	if halt, later := q.halt(p, status.Convert(err)); halt == engine.HaltReplaced {
-		d.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err), later)
+	self := d.scopes.find(from)
+	if halt, later := q.halt(p, status.Convert(err)); halt == engine.HaltReplaced && self != nil {
+		self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %v", p.name, err), later)
 	}
 	return response, err
 }

@@ -24,7 +24,7 @@ import (
 )
 
 // quick looks after connections sooner than usual.
-func quick(c *Config) {
+func quick(c *testConfig) {
 	c.pace = pace{probe: 50 * time.Millisecond, replace: 100 * time.Millisecond}
 	c.SilentAfter = 100 * time.Millisecond
 }
@@ -200,13 +200,13 @@ func (p *place) says(s healthgrpc.HealthCheckResponse_ServingStatus) {
 }
 
 // twoPlaces starts a participant with two addresses, and a dispatcher that calls it by its name.
-func twoPlaces(t *testing.T, first, second *place, change ...func(*Config)) *Dispatcher {
+func twoPlaces(t *testing.T, first, second *place, change ...func(*testConfig)) *Dispatcher {
 	t.Helper()
 	port := freePort(t)
 	serveAt(t, first.Server, firstHost, port)
 	serveAt(t, second.Server, secondHost, port)
 	names := startNameServer(t, firstHost, secondHost)
-	return dispatcher(t, names.target(port), append([]func(*Config){named}, change...)...)
+	return dispatcher(t, names.target(port), append([]func(*testConfig){named}, change...)...)
 }
 
 // awaitBoth makes attempts until both places have got commands.
@@ -376,7 +376,7 @@ func TestOneOfTwoAddressesIsSilent(t *testing.T) {
 		return hostile.Give(hostile.HalfOpen(), hostile.BeforeRequest)
 	})
 	names := startNameServer(t, firstHost, secondHost)
-	d := dispatcher(t, names.target(port), quick, named, func(c *Config) {
+	d := dispatcher(t, names.target(port), quick, named, func(c *testConfig) {
 		c.pace.probe, c.pace.replace = 50*time.Millisecond, time.Hour
 		c.SilentAfter = defaultSilentAfter
 	})
@@ -418,7 +418,7 @@ func TestSilentAddressComesBack(t *testing.T) {
 		return hostile.Pass()
 	})
 	names := startNameServer(t, firstHost, secondHost)
-	d := dispatcher(t, names.target(port), named, func(c *Config) {
+	d := dispatcher(t, names.target(port), named, func(c *testConfig) {
 		c.pace.probe, c.pace.replace = 50*time.Millisecond, 200*time.Millisecond
 	})
 	for range 10 * manyAttempts {
@@ -440,7 +440,7 @@ func TestNameMoves(t *testing.T) {
 	serveAt(t, before.Server, firstHost, port)
 	serveAt(t, after.Server, secondHost, port)
 	names := startNameServer(t, firstHost)
-	d := dispatcher(t, names.target(port), named, func(c *Config) { c.pace = pace{} }) // as it usually is
+	d := dispatcher(t, names.target(port), named, func(c *testConfig) { c.pace = pace{} }) // as it usually is
 	if answer := d.Attempt(t.Context(), attempt()); answer.Outcome != outcomeDone {
 		t.Fatalf("got %v", answer)
 	}
@@ -465,7 +465,7 @@ func TestNameIsGoneForAWhile(t *testing.T) {
 	serveAt(t, before.Server, firstHost, port)
 	serveAt(t, after.Server, secondHost, port)
 	names := startNameServer(t, firstHost)
-	d := dispatcher(t, names.target(port), named, func(c *Config) { c.pace.refresh = 50 * time.Millisecond })
+	d := dispatcher(t, names.target(port), named, func(c *testConfig) { c.pace.refresh = 50 * time.Millisecond })
 	if answer := d.Attempt(t.Context(), attempt()); answer.Outcome != outcomeDone {
 		t.Fatalf("got %v", answer)
 	}
@@ -491,7 +491,7 @@ func TestAddressIsAdded(t *testing.T) {
 	serveAt(t, first.Server, firstHost, port)
 	serveAt(t, second.Server, secondHost, port)
 	names := startNameServer(t, firstHost)
-	d := dispatcher(t, names.target(port), named, func(c *Config) { c.pace.refresh = 50 * time.Millisecond })
+	d := dispatcher(t, names.target(port), named, func(c *testConfig) { c.pace.refresh = 50 * time.Millisecond })
 	if answer := d.Attempt(t.Context(), attempt()); answer.Outcome != outcomeDone {
 		t.Fatalf("got %v", answer)
 	}
@@ -518,7 +518,7 @@ func TestMaxConnectionAge(t *testing.T) {
 	}))
 	port := freePort(t)
 	serveAt(t, s.Server, firstHost, port)
-	log := func(c *Config) { c.Logger = testkit.Logger(t) }
+	log := func(c *testConfig) { c.Logger = testkit.Logger(t) }
 	d := dispatcher(t, net.JoinHostPort(firstHost, strconv.Itoa(port)), log)
 	var all sync.WaitGroup
 	var attempts, opened atomic.Int32

@@ -26,8 +26,8 @@ func (p *participant) describe() *treatyv1.Participant {
 	}
 	if !out.Reachable {
 		out.Problem = p.breaker.why()
-	} else if !p.greeting.open.Load() {
-		out.Problem = p.greeting.lastProblem()
+	} else if !p.introduction.open.Load() {
+		out.Problem = p.lastProblem()
 	}
 	if p.contracts == nil {
 		out.Contracts = treatyv1.ContractsState_CONTRACTS_STATE_UNCHECKED
@@ -35,13 +35,6 @@ func (p *participant) describe() *treatyv1.Participant {
 	}
 	p.contracts.describe(out)
 	return out
-}
-
-// lastProblem returns why the participant hasn't said what it is, or "".
-func (g *greeting) lastProblem() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.problem
 }
 
 // describe adds what is known of the contracts.

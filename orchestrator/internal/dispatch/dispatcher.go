@@ -45,9 +45,9 @@ type Config struct {
 	// participant serves. Default slog.Default().
 	Logger *slog.Logger
 
-	// Self is what participants are told about this orchestrator. Nil: they are told nothing, and are taken for plain
-	// unless the memory or the configuration says otherwise.
-	Self *Self
+	// Scopes says that scopes are opened, which participants are told about. Otherwise they are told nothing, and are
+	// taken for plain unless the memory or the configuration says otherwise.
+	Scopes bool
 
 	// Memory remembers what is known about participants. Nil remembers nothing.
 	Memory Memory
@@ -83,8 +83,7 @@ type Dispatcher struct {
 	logger          *slog.Logger
 	rand            func() float64
 	maxMessageBytes int
-	scope           string // of the epochs; empty if participants aren't told
-	self            *Self  // nil if participants aren't told
+	scopes          scopes
 
 	// services maps the full name of a service to the participant that serves it. It never changes.
 	services map[string]*participant
@@ -108,7 +107,6 @@ type Dispatcher struct {
 	// greeting ends when the dispatcher is closed, and with it the goroutines that ask participants what they are.
 	greeting context.Context
 	stop     context.CancelFunc
-	greeters sync.WaitGroup
 }
 
 // New returns a dispatcher for the configured participants. It connects to a participant when that is first called. The
@@ -141,9 +139,6 @@ func New(config Config) (*Dispatcher, error) {
 	d.routes.Store(&map[string]route{})
 	d.calls = inflight.New()
 	d.greeting, d.stop = context.WithCancel(context.Background())
-	if d.self = config.Self; d.self != nil {
-		d.scope = d.self.Scope
-	}
 	for _, p := range config.Participants {
 		if err := d.add(p, config); err != nil {
 			return nil, errors.Join(err, d.Close(context.Background()))
@@ -151,11 +146,6 @@ func New(config Config) (*Dispatcher, error) {
 	}
 	if err := d.telemetry.ObserveLoads(d.loads); err != nil {
 		return nil, errors.Join(err, d.Close(context.Background()))
-	}
-	if config.Self != nil {
-		for _, p := range d.participants {
-			d.greeters.Go(func() { p.run(d.greeting) })
-		}
 	}
 	for _, names := range d.broadcasts {
 		slices.Sort(names)
@@ -181,8 +171,8 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		}
 	}
 	l := &link{pace: config.pace.defaults(), logger: d.logger, target: p.Target}
-	if config.Self != nil && !p.Unary {
-		l.streams = newStreams(p, config.Self, d.maxMessageBytes, d.logger)
+	if config.Scopes && !p.Unary {
+		l.streams = newStreams(p, d.scopes.any, d.maxMessageBytes, d.logger)
 	}
 	l.contracts = newContracts(p, config.Expected, d.logger)
 	conn, err := dial(p, l, d.maxMessageBytes, config.DialOptions)
@@ -190,14 +180,14 @@ func (d *Dispatcher) add(p Participant, config Config) error {
 		return err
 	}
 	added := &participant{
-		credit: newCredit(p, config.Memory, config.Self != nil, d.logger), name: p.Services[0], target: p.Target,
+		credit: newCredit(p, config.Memory, config.Scopes, d.logger), name: p.Services[0], target: p.Target,
 		conn: conn, streams: l.streams, contracts: l.contracts, silentAfter: config.SilentAfter,
 	}
 	added.admission = admission.New(admission.Params{
 		Ceiling: p.MaxInFlight, PerSecond: p.MaxPerSecond, Hold: added.hold,
 	})
-	added.greeting = newGreeting(added, config.Self, d.logger, d.rand)
-	added.greeting.absentAfter = cmp.Or(config.absentAfter, absentAfter)
+	added.introduction = newIntroduction(added, d.logger, d.rand)
+	added.introduction.absentAfter = cmp.Or(config.absentAfter, absentAfter)
 	added.breaker = newBreaker(breakerParams{
 		services:   p.Services,
 		target:     p.Target,
@@ -236,7 +226,7 @@ func (d *Dispatcher) Admit(
 	}
 	p := r.participant
 	m := p.method(call)
-	if m.limited.Load() && m.parked.Load() == nil && p.greeting.open.Load() && p.breaker.current().is(closed) {
+	if m.limited.Load() && m.parked.Load() == nil && p.introduction.open.Load() && p.breaker.current().is(closed) {
 		return nil, nil // Attempt sends one at a time, and the others' clocks go on
 	}
 	slot, wait := p.admission.Admit(m.limits, claim, granted)
@@ -279,10 +269,10 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 			fmt.Errorf("dispatch: closing: %d calls to participants were cancelled: %w", n, context.Cause(ctx)))
 	}
 	d.stop()
-	d.greeters.Wait()
+	d.scopes.wait()
 	for _, p := range d.participants {
 		p.admission.Close()
-		p.greeting.close()
+		p.introduction.close()
 		p.breaker.close()
 		err := p.conn.Close()
 		if err != nil && !errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // A second Close returns it.

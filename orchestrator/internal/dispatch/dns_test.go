@@ -138,7 +138,7 @@ func serveAt(t *testing.T, s *grpc.Server, host string, port int) {
 }
 
 // named configures a participant for which a name server is asked. Its lookups are faster than usual.
-func named(c *Config) {
+func named(c *testConfig) {
 	c.Participants[0].Plaintext = PlaintextAnywhere
 	c.DialOptions = append(c.DialOptions, grpc.WithNoProxy())
 	c.pace = pace{lookup: 20 * time.Millisecond, lookupReady: 40 * time.Millisecond, refresh: time.Second}

@@ -121,7 +121,7 @@ func (p *contracted) count(method string) int {
 }
 
 // expecting makes a dispatcher expect the unchanged contract.
-func expecting(t *testing.T, check ContractCheck) func(*Config) {
+func expecting(t *testing.T, check ContractCheck) func(*testConfig) {
 	t.Helper()
 	files, err := drifttest.Files(drifttest.Case{})
 	if err != nil {
@@ -131,7 +131,7 @@ func expecting(t *testing.T, check ContractCheck) func(*Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(c *Config) {
+	return func(c *testConfig) {
 		c.Participants[0].Services, c.Participants[0].Contracts = []string{drifttest.Service}, check
 		c.Expected = []Expected{
 			{Method: methods[drifttest.Reserve], Compensation: methods[drifttest.Release]},
@@ -261,7 +261,7 @@ func TestDriftRepaired(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := newContracted(t, broken)
 			s := p.serve(t, anyPort)
-			d := dispatcher(t, s.addr, expecting(t, ContractsChecked), func(c *Config) {
+			d := dispatcher(t, s.addr, expecting(t, ContractsChecked), func(c *testConfig) {
 				c.driftedAfter = 10 * time.Millisecond
 			})
 			checked(t, d)
@@ -416,7 +416,7 @@ func TestReported(t *testing.T) {
 	})
 	s := p.serve(t, anyPort)
 	var log capture
-	d := dispatcher(t, s.addr, expecting(t, ContractsChecked), func(c *Config) { c.Logger = log.logger() })
+	d := dispatcher(t, s.addr, expecting(t, ContractsChecked), func(c *testConfig) { c.Logger = log.logger() })
 	checked(t, d)
 	s.Stop()
 	p.serve(t, s.addr)

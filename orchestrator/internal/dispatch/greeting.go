@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,80 +41,13 @@ const (
 	absentAfter = 5 * time.Second
 )
 
-// Self is what the orchestrator tells participants about itself, and learns from them about itself.
-type Self struct {
-	// Scope is the scope of its epochs.
-	Scope string
-
-	// StoreID is the id of its store.
-	StoreID string
-
-	// Build is its version, for people.
-	Build string
-
-	// Epoch is the epoch of its store, and PreviousEpoch the one before this opening.
-	Epoch, PreviousEpoch uint64
-
-	// Position is the store's position at its opening.
-	Position uint64
-
-	// Restored says that the store was restored from a backup, so that participants are expected to know more.
-	Restored bool
-
-	// NextPosition raises the store's position durably, above a number that a participant has heard.
-	NextPosition func(ctx context.Context, above uint64) (uint64, error)
-
-	// Horizon returns the time before which no saga started whose commands will still be sent, or zero.
-	Horizon func() time.Time
-
-	// Replaced is called when a participant knows more than this store, so that another one has taken over. It must not
-	// block. epoch is what the participant has heard from that one, or 0.
-	Replaced func(cause string, epoch uint64)
-}
-
-// greeting is what a participant has said about itself. Commands wait for the first time that it was asked, so that a
-// store that was replaced finds that out before it sends one.
+// greeting asks a participant on behalf of a scope, and tells it about the scope.
 type greeting struct {
-	participant *participant
-	self        *Self // nil: nobody asks, and no command waits
-	logger      *slog.Logger
-	rand        func() float64
-	absentAfter time.Duration // see the constant
+	*introduction
 
-	// open is set when commands may be sent.
-	open atomic.Bool
+	self *Self
 
-	mu          sync.Mutex
-	waiting     waitlist
-	description *treatyv1.DescribeResponse // the last one; nil if it never answered
-	told        bool                       // it was told the epoch, or has said that it doesn't want to know
-	problem     string                     // why it hasn't answered the last time
-	warned      string                     // the last problem that was logged
-}
-
-func newGreeting(p *participant, self *Self, logger *slog.Logger, rand func() float64) *greeting {
-	g := &greeting{participant: p, self: self, logger: logger, rand: rand}
-	g.open.Store(self == nil)
-	return g
-}
-
-// wait returns false when commands may be sent. Otherwise it returns true, and wake is called when they may. cancel
-// removes wake.
-func (g *greeting) wait(wake func()) (cancel func(), waiting bool) {
-	if g.open.Load() {
-		return nil, false
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.open.Load() {
-		return nil, false
-	}
-	w := g.waiting.add(wake)
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.waiting.remove(w)
-	}, true
+	told atomic.Bool // it was told the epoch, or has said that it doesn't want to know
 }
 
 // run asks the participant until ctx ends: on each connection, and now and then while it lasts.
@@ -155,6 +87,9 @@ func (g *greeting) awaitFirst(ctx context.Context) bool {
 	if ctx.Err() != nil || g.participant.conn.GetState() == connectivity.Shutdown {
 		return false
 	}
+	if g.absent.Swap(true) {
+		return awaitReady(ctx, g.participant.conn) // another scope's greeting logs it
+	}
 	about := append(b.about(), "cause", "there was no connection since the start")
 	if why := b.why(); why != "" {
 		about = append(about, "error", why)
@@ -165,13 +100,6 @@ func (g *greeting) awaitFirst(ctx context.Context) bool {
 	}
 	g.logger.Info("participant is there", b.about()...)
 	return true
-}
-
-// close forgets those who wait.
-func (g *greeting) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting = waitlist{}
 }
 
 // greetingProblem is why a participant hasn't said what it is.
@@ -250,8 +178,8 @@ func (g *greeting) conclude(
 			g.setTold(nil)
 			return nil
 		}
-		if reason, more := reasonOf(st); asGRPC && (mark != "" || p.isPlain()) && p.isLater(more[wire.ErrorEpoch]) &&
-			reason == treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH {
+		if reason, more := reasonOf(st); asGRPC && (mark != "" || p.isPlain()) &&
+			reason == treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH && isLater(more[wire.ErrorEpoch], g.self.Epoch) {
 			g.self.Replaced(fmt.Sprintf("the participant %s knows a later epoch: %s", p.name, st.Message()),
 				laterEpoch(more))
 		}
@@ -324,9 +252,10 @@ func droppedKeys(sent, received []string) (dropped []string) {
 
 // setTold records that the participant knows the epoch. response is nil if it doesn't describe itself.
 func (g *greeting) setTold(response *treatyv1.DescribeResponse) {
+	g.told.Store(true)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.told, g.problem, g.warned = true, "", ""
+	g.problem, g.warned = "", ""
 	if response != nil {
 		g.description = response
 	}
@@ -334,18 +263,18 @@ func (g *greeting) setTold(response *treatyv1.DescribeResponse) {
 
 // settle lets the commands go that wait for the participant, or holds back those to come.
 func (g *greeting) settle(problem *greetingProblem) {
+	if problem == nil {
+		g.release(g)
+		return
+	}
 	g.mu.Lock()
-	if problem != nil {
-		g.problem = problem.message
-	}
-	open := problem == nil || !problem.holds
-	g.open.Store(open)
-	var woken waitlist
-	if open {
-		woken = g.waiting.take(g.waiting.len)
-	}
+	g.problem = problem.message
 	g.mu.Unlock()
-	woken.wakeAll()
+	if problem.holds {
+		g.hold(g)
+	} else {
+		g.release(g)
+	}
 }
 
 // report logs a problem once.
@@ -363,16 +292,4 @@ func (g *greeting) report(problem *greetingProblem) {
 	}
 	g.logger.Log(context.Background(), level, "a participant has a problem: "+problem.message,
 		"participant", g.participant.name, "target", g.participant.target)
-}
-
-// features returns what the participant has said about itself, or nil.
-func (g *greeting) described() *treatyv1.DescribeResponse {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.description
-}
-
-// has returns whether the participant has said that it has a feature.
-func (g *greeting) has(feature treatyv1.ParticipantFeature) bool {
-	return slices.Contains(g.described().GetFeatures(), feature)
 }

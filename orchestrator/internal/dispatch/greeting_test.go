@@ -224,10 +224,10 @@ func TestGreeting(t *testing.T) {
 				remembered.proven[testService] = true
 			}
 			me, replaced := self()
-			d := dispatcher(t, serveDescriber(t, service, echo), func(c *Config) { c.Self, c.Memory = me, remembered })
+			d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self, c.Memory = me, remembered })
 			awaitOpen(t, d)
 			p := d.participants[0]
-			state := d.Participants()[0]
+			state := d.scopes.open[0].Participants()[0]
 			if p.isProven() != test.proven || p.isPlain() != test.plain ||
 				remembered.Proven(testService) != test.proven {
 				t.Errorf("proven %v, plain %v, remembered %v; want %v, %v", p.isProven(), p.isPlain(),
@@ -270,7 +270,7 @@ func TestHeardScope(t *testing.T) {
 			service := newDescriber()
 			service.response.Heard = test.heard
 			me, replaced := self(func(s *Self) { s.Restored = test.restored })
-			d := dispatcher(t, serveDescriber(t, service, echo), func(c *Config) { c.Self = me })
+			d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self = me })
 			awaitOpen(t, d)
 			cause := ""
 			if len(replaced) > 0 {
@@ -296,7 +296,7 @@ func TestStaleAtGreeting(t *testing.T) {
 	_, err := saysReason(codes.Aborted, treatyv1.ErrorReason_ERROR_REASON_STALE_EPOCH)(t.Context(), nil)
 	service.err = err
 	me, replaced := self()
-	d := dispatcher(t, serveDescriber(t, service, echo), func(c *Config) { c.Self = me })
+	d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self = me })
 	awaitOpen(t, d)
 	if cause := <-replaced; !strings.Contains(cause, "knows a later epoch") {
 		t.Errorf("replaced: %s", cause)
@@ -315,7 +315,7 @@ func TestDroppedMetadata(t *testing.T) {
 		return hostile.Pass().WithoutMetadata(wire.EpochKey, wire.ScopeKey)
 	})
 	me, _ := self()
-	d := dispatcher(t, middle.Addr(), func(c *Config) { c.Self, c.Rand = me, func() float64 { return 0 } })
+	d := dispatcher(t, middle.Addr(), func(c *testConfig) { c.Self, c.Rand = me, func() float64 { return 0 } })
 	granted := admit(d)
 	if waitingCalls(d) != 1 {
 		t.Fatal("commands may be sent at once")
@@ -323,7 +323,7 @@ func TestDroppedMetadata(t *testing.T) {
 	if err := middle.Await(t.Context(), func(calls []hostile.Record) bool { return len(calls) >= 2 }); err != nil {
 		t.Fatal(err)
 	}
-	if problem := d.Participants()[0].Problem; !strings.Contains(problem, "METADATA_DROPPED") ||
+	if problem := d.scopes.open[0].Participants()[0].Problem; !strings.Contains(problem, "METADATA_DROPPED") ||
 		!strings.Contains(problem, wire.EpochKey+", "+wire.ScopeKey) {
 		t.Errorf("the problem is %q", problem)
 	}
@@ -370,7 +370,7 @@ func TestCloseCommand(t *testing.T) {
 			service := newDescriber()
 			service.closed, service.closeErr = test.response, test.err
 			me, _ := self()
-			d := dispatcher(t, serveDescriber(t, service, echo), func(c *Config) { c.Self = me })
+			d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self = me })
 			awaitOpen(t, d)
 			a := attempt()
 			a.Digest = "0123"
@@ -389,7 +389,7 @@ func TestCloseCommand(t *testing.T) {
 			}
 		})
 	}
-	plain := dispatcher(t, serve(t, anyPort, echo).addr, func(c *Config) { c.Participants[0].Answers = AnswersPlain })
+	plain := dispatcher(t, serve(t, anyPort, echo).addr, func(c *testConfig) { c.Participants[0].Answers = AnswersPlain })
 	if got := plain.CloseCommand(t.Context(), attempt()); got.Verdict != engine.NotKept {
 		t.Errorf("a plain participant: got %+v", got)
 	}
@@ -432,13 +432,13 @@ func TestLookUp(t *testing.T) {
 			service := newDescriber()
 			service.listed = test.pages
 			me, _ := self()
-			d := dispatcher(t, serveDescriber(t, service, echo), func(c *Config) { c.Self = me })
+			d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self = me })
 			awaitOpen(t, d)
 			if got := d.LookUp(t.Context(), attempt()); got.Verdict != test.want {
 				t.Errorf("got %+v", got)
 			}
 			var listed []string
-			if err := d.ListCommands(t.Context(), testService, &treatyv1.ListCommandsRequest{},
+			if err := d.scopes.open[0].ListCommands(t.Context(), testService, &treatyv1.ListCommandsRequest{},
 				func(c *treatyv1.KnownCommand) error {
 					listed = append(listed, c.GetCommandId())
 					return nil
@@ -471,7 +471,8 @@ func TestHorizonIsNotStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log capture
 			s, _ := self()
-			g := newGreeting(&participant{credit: &credit{memory: full{newMemory()}}}, s, log.logger(), nil)
+			p := &participant{credit: &credit{memory: full{newMemory()}}}
+			g := &greeting{introduction: newIntroduction(p, log.logger(), nil), self: s}
 			got, said := g.horizon(test.ctx), log.text()
 			if !got.IsZero() || !strings.Contains(said, test.want) || test.want == "" && said != "" {
 				t.Errorf("it tells %v and logs %q, want nothing told and %q", got, said, test.want)

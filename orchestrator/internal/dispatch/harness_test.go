@@ -83,15 +83,28 @@ func isHealth(stream grpc.ServerStream) bool {
 // echo returns the request.
 func echo(_ context.Context, request []byte) ([]byte, error) { return request, nil }
 
-func dispatcher(t *testing.T, target string, change ...func(*Config)) *Dispatcher {
+// testConfig configures the dispatcher of a test.
+type testConfig struct {
+	Config
+
+	Self *Self // of the only scope; nil if participants aren't told
+}
+
+func dispatcher(t *testing.T, target string, change ...func(*testConfig)) *Dispatcher {
 	t.Helper()
-	config := Config{Participants: []Participant{{Services: []string{testService}, Target: target}}, Logger: quiet}
+	config := testConfig{Config: Config{
+		Participants: []Participant{{Services: []string{testService}, Target: target}}, Logger: quiet,
+	}}
 	for _, c := range change {
 		c(&config)
 	}
-	d, err := New(config)
+	config.Scopes = config.Self != nil
+	d, err := New(config.Config)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if config.Self != nil {
+		d.Open(config.Self)
 	}
 	t.Cleanup(func() { _ = d.Close(context.Background()) })
 	return d

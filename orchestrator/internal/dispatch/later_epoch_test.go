@@ -24,19 +24,19 @@ func TestLaterEpoch(t *testing.T) {
 	service := newDescriber()
 	epochs := make(chan uint64, 10)
 	me, _ := self(func(s *Self) { s.Replaced = func(_ string, epoch uint64) { epochs <- epoch } })
-	d := dispatcher(t, serveDescriber(t, service, echo), func(c *Config) { c.Self = me })
+	d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self = me })
 	awaitOpen(t, d)
 	service.mu.Lock()
 	service.listErr, service.closeErr = stale.Err(), stale.Err()
 	service.mu.Unlock()
 
-	if got := d.CloseCommand(t.Context(), attempt()); got.Halt != engine.HaltReplaced || got.LaterEpoch != 500 {
+	if got := d.CloseCommand(t.Context(), ofEpoch()); got.Halt != engine.HaltReplaced || got.LaterEpoch != 500 {
 		t.Errorf("closing: got %+v", got)
 	}
-	if got := d.LookUp(t.Context(), attempt()); got.Verdict != engine.NotAnswered || <-epochs != 500 {
+	if got := d.LookUp(t.Context(), ofEpoch()); got.Verdict != engine.NotAnswered || <-epochs != 500 {
 		t.Errorf("looking up: got %+v", got)
 	}
-	if err := d.ListCommands(t.Context(), testService, &treatyv1.ListCommandsRequest{},
+	if err := d.scopes.open[0].ListCommands(t.Context(), testService, &treatyv1.ListCommandsRequest{},
 		func(*treatyv1.KnownCommand) error { return nil }); err == nil || <-epochs != 500 {
 		t.Errorf("listing: got %v", err)
 	}

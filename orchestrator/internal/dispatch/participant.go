@@ -75,7 +75,7 @@ const (
 // participant is a participant with its connection.
 type participant struct {
 	*credit
-	*greeting
+	*introduction
 
 	// name is the first of its services. Journals hold it.
 	name    string
@@ -97,7 +97,7 @@ type participant struct {
 // hold returns false when a command may be sent to the participant now, apart from its limits. Otherwise it returns
 // true, and wake is called when that may have changed.
 func (p *participant) hold(wake func()) bool {
-	if _, waiting := p.greeting.wait(wake); waiting {
+	if _, waiting := p.introduction.wait(wake); waiting {
 		return true
 	}
 	if p.contracts.wait(wake) {

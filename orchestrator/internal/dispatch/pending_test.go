@@ -52,7 +52,7 @@ func TestPending(t *testing.T) {
 				md.Append(wire.PendingKey, test.values...)
 				return []byte("ignored when pending"), errors.Join(test.fails, grpc.SetTrailer(ctx, md))
 			})
-			d := dispatcher(t, s.addr, func(c *Config) { c.Logger = log.logger() })
+			d := dispatcher(t, s.addr, func(c *testConfig) { c.Logger = log.logger() })
 			got := d.Attempt(t.Context(), attempt())
 			result := want{outcome: got.Outcome, pending: got.Pending, warned: log.has("malformed")}
 			if result != test.want {
@@ -70,7 +70,7 @@ func TestPendingKeepsTheBreakerClosed(t *testing.T) {
 	s := serve(t, anyPort, func(ctx context.Context, _ []byte) ([]byte, error) {
 		return nil, grpc.SetTrailer(ctx, metadata.Pairs(wire.PendingKey, "1"))
 	})
-	d := dispatcher(t, s.addr, func(c *Config) { c.BreakAfter = 1 })
+	d := dispatcher(t, s.addr, func(c *testConfig) { c.BreakAfter = 1 })
 	for range 3 {
 		d.Attempt(t.Context(), attempt())
 		if waits(d, destination("")) {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -42,7 +43,7 @@ const (
 // streams are the streams of commands to the addresses of one participant, one for each. As long as an address has
 // none, commands are sent as unary calls, so that no address gets more than its part.
 type streams struct {
-	self     *Self
+	scope    func() *Self // one of those that are open, or nil
 	logger   *slog.Logger
 	target   string
 	maxReply int
@@ -58,9 +59,9 @@ type streams struct {
 	next  atomic.Uint64
 }
 
-func newStreams(p Participant, self *Self, maxReply int, logger *slog.Logger) *streams {
+func newStreams(p Participant, scope func() *Self, maxReply int, logger *slog.Logger) *streams {
 	s := &streams{
-		self: self, logger: logger, target: p.Target, maxReply: maxReply, services: p.Services,
+		scope: scope, logger: logger, target: p.Target, maxReply: maxReply, services: p.Services,
 		wanted: make(chan struct{}),
 	}
 	s.conns.Store(new([]*subConn))
@@ -166,16 +167,23 @@ func (c *subConn) keepStream(ctx context.Context, s *streams, tried func()) {
 	}
 }
 
+// errNoScope says that no scope is open, so there is nothing to send.
+var errNoScope = errors.New("no sagas are driven here now")
+
 // streamOnce opens a stream and returns when it takes no more commands.
 func (c *subConn) streamOnce(ctx context.Context, s *streams, tried func()) error {
 	return c.withConn(func(conn grpc.ClientConnInterface) error {
 		opening, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
+		self := s.scope()
+		if self == nil {
+			return errNoScope
+		}
 		lasting := metadata.AppendToOutgoingContext(c.policy.ctx,
-			wire.ScopeKey, s.self.Scope, wire.EpochKey, strconv.FormatUint(s.self.Epoch, 10))
+			wire.ScopeKey, self.Scope, wire.EpochKey, strconv.FormatUint(self.Epoch, 10))
 		stream, err := commandstream.Open(opening, lasting, conn, commandstream.Params{
 			Greeting: &treatyv1.OrchestratorGreeting{
-				ProtocolVersion: protocolVersion, Scope: s.self.Scope, Epoch: s.self.Epoch,
+				ProtocolVersion: protocolVersion, Scope: self.Scope, Epoch: self.Epoch,
 				ContractsDigest: incoming.ContractsDigest(s.services),
 			},
 			MaxReplyBytes: s.maxReply, Received: c.heard,
@@ -215,12 +223,13 @@ func (p *participant) stream(
 	ctx context.Context, m *method, call *engine.Attempt, x *exchange, span telemetry.AttemptSpan,
 ) (sent bool, err error) {
 	c, stream := p.streams.pick(call.Call.Method)
-	if stream == nil || m.unaryOn.Load() == stream || call.Epoch != p.streams.self.Epoch {
+	if stream == nil || m.unaryOn.Load() == stream || call.Scope == "" {
 		return false, nil
 	}
 	result := stream.Do(ctx, call.Call.Timeout, &commandstream.Command{
 		Method: call.Call.Method, ID: wire.JoinStep(call.Saga, call.Step), Direction: directionOf(call.Direction),
 		Attempt: call.Number, SagaStart: call.SagaStart, RequestDigest: call.Digest,
+		Scope: call.Scope, Epoch: call.Epoch,
 		Traceparent: span.Traceparent(), Tracestate: span.Tracestate(), Request: call.Request,
 	})
 	if result.Sent {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +33,8 @@ type streamer struct {
 	handle   handler
 	window   int32
 	digest   string          // of its contracts
+	scopes   bool            // it reads the scope of each command
+	senders  sync.Map        // the scopes of commands, as the participant takes them; see sender
 	refuse   error           // every stream ends with it
 	ending   <-chan struct{} // is closed when the participant wants its streams to end
 	cut      <-chan error    // with which it ends a stream at once; io.EOF: without an error
@@ -52,6 +56,9 @@ func (s *streamer) serve(t *testing.T, options ...grpc.ServerOption) string {
 	t.Helper()
 	server := newServer(func(ctx context.Context, request []byte) ([]byte, error) {
 		s.unary.Add(1)
+		md := received(ctx)
+		epoch, _ := strconv.ParseUint(strings.Join(md[wire.EpochKey], ""), 10, 64)
+		s.senders.Store(sender{strings.Join(md[wire.ScopeKey], ""), epoch}, true)
 		return s.handle(ctx, request)
 	}, options...)
 	treatyv1.RegisterParticipantServiceServer(server, s)
@@ -81,7 +88,7 @@ func (s *streamer) StreamCommands(
 	}
 	send(&treatyv1.StreamCommandsResponse{
 		Greeting: &treatyv1.ParticipantGreeting{
-			Window: s.window, MaxMessageBytes: 1 << 20, ContractsDigest: s.digest,
+			Window: s.window, MaxMessageBytes: 1 << 20, ContractsDigest: s.digest, CommandScopes: s.scopes,
 		},
 	})
 	done := make(chan struct{})
@@ -94,7 +101,7 @@ func (s *streamer) StreamCommands(
 		}
 	}()
 	ended := make(chan error, 1)
-	go func() { ended <- s.receive(stream, send) }()
+	go func() { ended <- s.receive(stream, send, first.GetGreeting()) }()
 	select {
 	case err := <-ended:
 		return err
@@ -109,7 +116,7 @@ func (s *streamer) StreamCommands(
 // receive receives commands until the orchestrator closes its side, and lets them be answered.
 func (s *streamer) receive(
 	stream grpc.BidiStreamingServer[treatyv1.StreamCommandsRequest, treatyv1.StreamCommandsResponse],
-	send func(*treatyv1.StreamCommandsResponse),
+	send func(*treatyv1.StreamCommandsResponse), greeting *treatyv1.OrchestratorGreeting,
 ) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -123,6 +130,11 @@ func (s *streamer) receive(
 		}
 		for _, command := range message.GetCommands() {
 			s.streamed.Add(1)
+			from := sender{greeting.GetScope(), greeting.GetEpoch()}
+			if s.scopes && command.GetEpoch() != 0 {
+				from = sender{command.GetScope(), command.GetEpoch()}
+			}
+			s.senders.Store(from, true)
 			running.Go(func() {
 				send(&treatyv1.StreamCommandsResponse{
 					Answers: []*treatyv1.StreamedAnswer{s.answer(stream.Context(), command)},
@@ -168,10 +180,10 @@ func (c *streamedCall) SetTrailer(md metadata.MD) error {
 }
 
 // streamingDispatcher returns a dispatcher that may send commands.
-func streamingDispatcher(t *testing.T, target string, change ...func(*Config)) *Dispatcher {
+func streamingDispatcher(t *testing.T, target string, change ...func(*testConfig)) *Dispatcher {
 	t.Helper()
 	me, _ := self()
-	d := dispatcher(t, target, append([]func(*Config){func(c *Config) { c.Self = me }}, change...)...)
+	d := dispatcher(t, target, append([]func(*testConfig){func(c *testConfig) { c.Self = me }}, change...)...)
 	awaitOpen(t, d)
 	return d
 }
@@ -201,7 +213,7 @@ func awaitStreams(t *testing.T, d *Dispatcher, n int) {
 // ofEpoch returns an attempt under the epoch of self.
 func ofEpoch() *engine.Attempt {
 	a := attempt()
-	a.Epoch = 100
+	a.Scope, a.Epoch = "/0", 100
 	return a
 }
 
@@ -237,7 +249,7 @@ func TestBothWays(t *testing.T) {
 			address := s.serve(t)
 			streaming := streamingDispatcher(t, address)
 			awaitStreams(t, streaming, 1)
-			single := streamingDispatcher(t, address, func(c *Config) { c.Participants[0].Unary = true })
+			single := streamingDispatcher(t, address, func(c *testConfig) { c.Participants[0].Unary = true })
 			for what, change := range map[string]func(*engine.Attempt){
 				"plain":         func(*engine.Attempt) {},
 				"complete":      func(a *engine.Attempt) { a.Call.CompleteWithin = time.Hour },
@@ -376,7 +388,7 @@ func TestCutStream(t *testing.T) {
 			})
 			s.cut = cut
 			m := middle(t, s.serve(t), hostile.Options{}, disturbing(test.answer))
-			d := streamingDispatcher(t, m.Addr(), func(c *Config) { c.Logger = testkit.Logger(t) })
+			d := streamingDispatcher(t, m.Addr(), func(c *testConfig) { c.Logger = testkit.Logger(t) })
 			awaitStreams(t, d, 1)
 			answers := make(chan engine.Answer, commands)
 			for range commands {

@@ -22,7 +22,7 @@ func TestAttemptIsTraced(t *testing.T) {
 		parent = received(ctx).Get(telemetry.TraceparentKey)
 		return request, nil
 	})
-	d := dispatcher(t, s.addr, func(c *Config) { c.Telemetry = tele })
+	d := dispatcher(t, s.addr, func(c *testConfig) { c.Telemetry = tele })
 	call := attempt()
 	call.Trace = tele.NewAnchor(t.Context(), call.Saga, "acme.test.v1.TestSagas/Do")
 	d.Attempt(t.Context(), call)

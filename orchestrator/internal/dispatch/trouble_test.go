@@ -78,7 +78,7 @@ func TestFailingCommandsAreLogged(t *testing.T) {
 		return nil, status.Error(codes.Internal, "the disk is on fire")
 	})
 	log := &capture{}
-	d := dispatcher(t, s.addr, func(c *Config) { c.Logger, c.troubledAfter = log.logger(), time.Nanosecond })
+	d := dispatcher(t, s.addr, func(c *testConfig) { c.Logger, c.troubledAfter = log.logger(), time.Nanosecond })
 	undo := func(a *engine.Attempt) *engine.Attempt {
 		a.Direction = engine.Compensation
 		a.Call = &contract.CallConfig{Method: testService + "/Undo", Timeout: 10 * time.Second}
@@ -147,7 +147,7 @@ func TestMisdeployedIsLoggedOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := &capture{}
-			d := dispatcher(t, s.addr, func(c *Config) { c.Logger = log.logger() })
+			d := dispatcher(t, s.addr, func(c *testConfig) { c.Logger = log.logger() })
 			for n := range 4 {
 				a := attempt()
 				a.Saga = fmt.Sprintf("sagas/s%d", n%2)
@@ -217,7 +217,7 @@ func TestLogSaysWhyTLSFails(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := serve(t, anyPort, echo, test.options...)
 			log := &capture{}
-			d := dispatcher(t, s.addr, func(c *Config) {
+			d := dispatcher(t, s.addr, func(c *testConfig) {
 				c.Logger, c.Participants[0].TLS = log.logger(), test.tls
 			})
 			for len(log.lines("participant is down")) == 0 {
@@ -258,7 +258,7 @@ func TestLogNamesWhoIsAbsent(t *testing.T) {
 	s.Stop()
 	log := &capture{}
 	told, _ := self()
-	dispatcher(t, s.addr, func(c *Config) {
+	dispatcher(t, s.addr, func(c *testConfig) {
 		c.Logger, c.Self, c.absentAfter = log.logger(), told, 50*time.Millisecond
 	})
 	await := func(line string) string {

@@ -80,8 +80,9 @@ type Attempt struct {
 	// Kind is the command's kind.
 	Kind treatyv1.CommandKind
 
-	// Epoch is the fencing epoch of this process.
+	// Epoch is the fencing epoch of this process, and Scope what it belongs to; empty if participants aren't told.
 	Epoch uint64
+	Scope string
 
 	// Call says how the method is called.
 	Call *contract.CallConfig

@@ -18,6 +18,10 @@ type Config struct {
 	// Store keeps the sagas. The engine doesn't close it.
 	Store Store
 
+	// Scope is what the store's epochs belong to, "{name}/{shard}". Participants are told it with every command. It is
+	// empty if they are told nothing about this orchestrator.
+	Scope string
+
 	// Dispatcher calls the participants. The engine doesn't close it.
 	Dispatcher Dispatcher
 

@@ -238,6 +238,11 @@ func (s *session) admit(streamed *treatyv1.StreamedCommand, now time.Time) (*cal
 	if err != nil {
 		return nil, incoming.InvalidMetadata(err)
 	}
+	if streamed.GetEpoch() != 0 {
+		if err := incoming.CheckEpoch(command.Epoch, now); err != nil {
+			return nil, err
+		}
+	}
 	if len(s.calls) >= 2*s.server.params.Window {
 		return nil, status.Error(codes.ResourceExhausted, "too many commands are executed whose callers have gone")
 	}
@@ -293,7 +298,7 @@ func (s *session) serve(opening incoming.Opening) error {
 	params := &s.server.params
 	if err := s.stream.Send(&treatyv1.StreamCommandsResponse{Greeting: &treatyv1.ParticipantGreeting{
 		ProtocolVersion: protocolVersion, Window: int32(min(params.Window, 1<<30)),
-		MaxMessageBytes: int64(params.MaxRequestBytes), ContractsDigest: opening.ContractsDigest,
+		MaxMessageBytes: int64(params.MaxRequestBytes), ContractsDigest: opening.ContractsDigest, CommandScopes: true,
 	}}); err != nil {
 		return err
 	}
