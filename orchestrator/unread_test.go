@@ -56,7 +56,8 @@ func TestUnreadStreams(t *testing.T) {
 			w.stop()
 
 			pid, address := serveApart(t, w.store)
-			ctx := w.ctx()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // for busy machines
+			defer cancel()
 			reader := treatyv1.NewEventServiceClient(testkit.Dial(t, address))
 			readAll := func() {
 				stream, err := reader.StreamEvents(ctx, &treatyv1.StreamEventsRequest{})
@@ -93,7 +94,7 @@ func TestUnreadStreams(t *testing.T) {
 				if _, err := sagas.ListSagas(ctx, &treatyv1.ListSagasRequest{}); err != nil {
 					t.Fatal(err)
 				}
-				if took := time.Since(began); took > 2*time.Second {
+				if took := time.Since(began); took > 5*time.Second {
 					t.Errorf("an answer to others took %v", took)
 				}
 			}
