@@ -42,10 +42,10 @@ type committer struct {
 	config *pgx.ConnConfig
 
 	mu      sync.Mutex
-	changed sync.Cond
 	waiting []*appending
 	busy    map[string]bool // the sagas of the transactions that are under way
-	closed  bool
+	idle    []*writer       // the last one was used last
+	locked  func()          // if not nil, is called in each transaction with events or awaits once it has its locks
 
 	keysMu           sync.Mutex
 	nextKey, lastKey int64 // the keys of the block that are left
@@ -55,7 +55,6 @@ type committer struct {
 
 func newCommitter(d *Database, config *pgx.ConnConfig) *committer {
 	c := &committer{d: d, config: config.Copy(), busy: make(map[string]bool)}
-	c.changed.L = &c.mu
 	if !pooled(config) {
 		// Statistics of tables that grow and shrink quickly are often wrong. The indexes are always right.
 		maps.Copy(c.config.RuntimeParams, map[string]string{
@@ -64,19 +63,19 @@ func newCommitter(d *Database, config *pgx.ConnConfig) *committer {
 		})
 	}
 	for lane := range writers {
-		w := &writer{c: c, lane: lane}
-		c.running.Go(w.run)
+		c.idle = append(c.idle, &writer{c: c, lane: lane})
 	}
 	return c
 }
 
-// close waits for the Appends and closes the connections.
+// close closes the connections, once no Append is under way.
 func (c *committer) close() {
-	c.mu.Lock()
-	c.closed = true
-	c.changed.Broadcast()
-	c.mu.Unlock()
 	c.running.Wait()
+	for _, w := range c.idle {
+		if w.line.isOpen() {
+			_ = w.line.conn.Close(context.Background())
+		}
+	}
 }
 
 // submit waits until a group is written. When ctx ends before a transaction has taken it, nothing is written.
@@ -84,7 +83,7 @@ func (c *committer) submit(ctx context.Context, a *appending) error {
 	a.done = make(chan error, 1)
 	c.mu.Lock()
 	c.waiting = append(c.waiting, a)
-	c.changed.Signal()
+	c.start()
 	c.mu.Unlock()
 	select {
 	case err := <-a.done:
@@ -103,22 +102,18 @@ func (c *committer) submit(ctx context.Context, a *appending) error {
 	return <-a.done
 }
 
-// take waits for Appends and returns those of the next transaction, or nil if the committer is closed.
-func (c *committer) take() []*appending {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		if taken := c.choose(); len(taken) > 0 {
-			if len(c.waiting) > 0 {
-				c.changed.Signal()
-			}
-			return taken
-		}
-		if c.closed && len(c.waiting) == 0 {
-			return nil
-		}
-		c.changed.Wait()
+// start starts a writer, if there is an idle one and something that it can write. The caller holds the mutex.
+func (c *committer) start() {
+	if len(c.idle) == 0 {
+		return
 	}
+	taken := c.choose()
+	if len(taken) == 0 {
+		return
+	}
+	w := c.idle[len(c.idle)-1]
+	c.idle = c.idle[:len(c.idle)-1]
+	c.running.Go(func() { w.run(taken) })
 }
 
 // choose takes the first Append that can be written, and those that can be written with it.
@@ -165,18 +160,23 @@ func (a *appending) mark(set map[string]bool) {
 	}
 }
 
-// finish ends a transaction's hold of its sagas.
-func (c *committer) finish(taken []*appending) {
+// next ends a transaction's hold of its sagas, and returns the Appends of the writer's next one. If there are none, the
+// writer is idle again.
+func (c *committer) next(w *writer, written []*appending) []*appending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, a := range taken {
+	for _, a := range written {
 		for _, entry := range a.group {
 			delete(c.busy, entry.Saga)
 		}
 	}
-	if len(c.waiting) > 0 {
-		c.changed.Signal()
+	taken := c.choose()
+	if len(taken) == 0 {
+		c.idle = append(c.idle, w)
+	} else if len(c.waiting) > 0 {
+		c.start() // what this transaction was waited for
 	}
+	return taken
 }
 
 // keyBlock is how many keys are taken at once.
@@ -207,30 +207,22 @@ type writer struct {
 	args arguments
 }
 
-func (w *writer) run() {
-	ctx := context.Background()
-	for {
-		taken := w.c.take()
-		if taken == nil {
-			break
-		}
+// run writes transactions until nothing waits that it can write.
+func (w *writer) run(taken []*appending) {
+	for len(taken) > 0 {
 		batch := newBatch(w, taken)
-		err := batch.commit(ctx)
-		w.c.finish(taken)
+		err := batch.commit(context.Background())
+		next := w.c.next(w, taken)
 		for _, a := range taken {
-			if a.shard.owned.isIn(batch.fenced) {
+			if batch.fenced[a.shard.owned] {
 				a.done <- a.shard.fenced()
-				continue
+			} else {
+				a.done <- err
 			}
-			a.done <- err
 		}
-	}
-	if w.line.isOpen() {
-		_ = w.line.conn.Close(ctx)
+		taken = next
 	}
 }
-
-func (o Owned) isIn(set map[Owned]bool) bool { return set[o] }
 
 // connectTimeout limits how long an Append waits for a connection.
 const connectTimeout = 10 * time.Second

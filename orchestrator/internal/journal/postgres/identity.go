@@ -133,7 +133,9 @@ func readTime(ctx context.Context, q querier, name string) (time.Time, error) {
 	return at, nil
 }
 
-func timeText(at time.Time) string { return at.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano) }
+func timeText(at time.Time) string {
+	return at.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
+}
 
 func readText(ctx context.Context, q querier, name string) (text string, known bool, err error) {
 	return oneText(q.QueryRow(ctx, `SELECT value FROM identity WHERE name = $1`, name))

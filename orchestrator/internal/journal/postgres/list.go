@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
@@ -35,6 +37,8 @@ func (d *Database) List(ctx context.Context, params journal.ListParams) (rows []
 		return nil, fmt.Errorf("list sagas in the store %s: %w", d.name, err)
 	}
 	sql, args := listQuery(params)
+	// Each filter has its own text, so the server should keep none of them.
+	args = append([]any{pgx.QueryExecModeExec}, args...)
 	err = d.query(ctx, "list sagas", func(ctx context.Context, q querier) error {
 		sagas, err := sagasIn(ctx, q, sql, args...)
 		if err != nil {

@@ -97,6 +97,12 @@ func (b *batch) tryEventful(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.w.c.mu.Lock()
+	locked := b.w.c.locked
+	b.w.c.mu.Unlock()
+	if locked != nil {
+		locked() // tests hold the transaction here
+	}
 	for _, one := range b.items {
 		if one.Err != nil {
 			continue
