@@ -71,7 +71,7 @@ func connect(ctx context.Context, config *pgxpool.Config, opening journal.Openin
 	if err := errors.Join(err, conn.Close(ctx)); err != nil {
 		return nil, explain("open the store", name, err)
 	}
-	d := &Database{name: name, identity: identity, closed: make(chan struct{})}
+	d := &Database{name: name, identity: identity, hints: newHints(), closed: make(chan struct{})}
 	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, explain("connect to", name, err)
 	}
