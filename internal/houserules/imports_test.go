@@ -207,8 +207,8 @@ var rules = append(participantRules(), []rule{
 		from: []string{"orchestrator/internal/journal/..."},
 		allow: []string{
 			"gen/treaty/v1", "orchestrator/internal/journal/...",
-			"github.com/google/go-cmp/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...",
-			"google.golang.org/protobuf/...",
+			"github.com/google/go-cmp/...", "github.com/jackc/pgx/v5/...", "github.com/ncruces/go-sqlite3/...",
+			"golang.org/x/...", "google.golang.org/protobuf/...",
 		},
 	},
 	{

@@ -126,7 +126,8 @@ func positionsInOrder(w *writersFixture) {
 		read()
 		slices.Sort(seen)
 		if want := []string{fmt.Sprintf("quick %d", i), fmt.Sprintf("slow %d", i)}; !slices.Equal(seen, want) {
-			w.Errorf("the reader has seen the events %q, want %q; the second transaction waited: %t", seen, want, blocked)
+			w.Errorf("the reader has seen the events %q, want %q; the second transaction waited: %t", seen, want,
+				blocked)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // BenchmarkAppendSagas writes sagas of three steps, with 256 of them in flight: four turns and two rows each. Eight
-// callers have 32 sagas each, as shards do. The database is that of TREATY_BENCH_POSTGRES if it is set, such as one that
-// flushes to the disk.
+// callers have 32 sagas each, as shards do. The database is that of TREATY_BENCH_POSTGRES if it is set, such as one
+// that flushes to the disk.
 func BenchmarkAppendSagas(b *testing.B) {
 	const callers, inFlight = 8, 32
 	url := os.Getenv("TREATY_BENCH_POSTGRES")

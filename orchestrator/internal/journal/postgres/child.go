@@ -86,8 +86,8 @@ func (d *Database) Hear(ctx context.Context, told journal.HeardScope) (before jo
 		if merged == before {
 			return nil
 		}
-		_, err = tx.Exec(ctx, `UPDATE scopes SET epoch = $2, position = $3, store_id = $4, horizon = $5 WHERE scope = $1`,
-			scope, signed(merged.Epoch), signed(merged.Position), encoded(merged.StoreID), microOrNil(merged.Horizon))
+		_, err = tx.Exec(ctx, `UPDATE scopes SET epoch = $2, position = $3, store_id = $4, horizon = $5
+			WHERE scope = $1`, scope, signed(merged.Epoch), signed(merged.Position), encoded(merged.StoreID), microOrNil(merged.Horizon))
 		return err
 	})
 	return before, err

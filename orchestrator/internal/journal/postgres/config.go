@@ -43,7 +43,8 @@ func parseURL(text string) (*pgxpool.Config, error) {
 			cause = fmt.Errorf("a part of it is invalid, for the host %s: check the port and the parameters",
 				parsed.Hostname())
 		}
-		return nil, fmt.Errorf("read the store's URL: %w; it has the form postgres://user:password@host:port/database", cause)
+		return nil, fmt.Errorf("read the store's URL: %w; it has the form postgres://user:password@host:port/database",
+			cause)
 	}
 	if !pooled(config.ConnConfig) {
 		for name, value := range sessionSettings {

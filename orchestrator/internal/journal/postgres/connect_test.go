@@ -74,26 +74,36 @@ func TestConnectRefusals(t *testing.T) {
 		{name: "a bad port", url: "postgres://acme:" + secret + "@host:99999/db", says: "for the host host"},
 		{name: "a bad parameter", url: "postgres://acme:" + secret + "@host/db?sslmode=" + secret, says: "parameters"},
 		{name: "a bad escape", url: "postgres://acme:" + secret + "%zz@host/db", says: "valid URL"},
-		{name: "no server", url: changed(t, database, func(u *url.URL) { u.Host = "127.0.0.1:1" }), says: "server runs"},
+		{
+			name: "no server", url: changed(t, database, func(u *url.URL) { u.Host = "127.0.0.1:1" }),
+			says: "server runs",
+		},
 		{
 			name: "no database", url: changed(t, database, func(u *url.URL) { u.Path = "/missing" }),
 			says: "create the database",
 		},
 		{name: "a wrong password", url: changed(t, database, as("powerless"+id, secret+"x")), says: "correct the user"},
 		{name: "no rights", url: changed(t, database, as("powerless"+id, secret)), says: "grant it CREATE"},
-		{name: "too few connections", url: changed(t, database, as("crowded"+id, secret)), says: "raise max_connections"},
+		{
+			name: "too few connections", url: changed(t, database, as("crowded"+id, secret)),
+			says: "raise max_connections",
+		},
 		{
 			name: "read-only", url: changed(t, database, as("readonly"+id, secret)), want: journal.ErrReadOnly,
 			says: "name the primary",
 		},
 		{
-			name: "not durable", url: changed(t, database, as("careless"+id, secret)), says: "synchronous_commit is off",
+			name: "not durable", url: changed(t, database, as("careless"+id, secret)),
+			says: "synchronous_commit is off",
 		},
 		{
 			name: "an encoding", url: changed(t, database, func(u *url.URL) { u.Path = "/ascii" + id }),
 			says: "with the encoding UTF8",
 		},
-		{name: "another name", url: inStore, opening: journal.Opening{Name: "two"}, want: journal.ErrName, says: `"one"`},
+		{
+			name: "another name", url: inStore, opening: journal.Opening{Name: "two"}, want: journal.ErrName,
+			says: `"one"`,
+		},
 		{
 			name: "a backup", url: inStore, opening: journal.Opening{Name: "one"}, want: journal.ErrBackup,
 			before: `INSERT INTO identity VALUES ('backup_time', 'then')`, says: "restore it first",
@@ -128,7 +138,8 @@ func TestConnectRefusals(t *testing.T) {
 
 func TestCheckServer(t *testing.T) {
 	for version, want := range map[string]bool{
-		"15.0": true, "18.1 (Debian 18.1-1)": true, "19devel": true, "14.12": false, "9.6.24": false, "": false, "x": false,
+		"15.0": true, "18.1 (Debian 18.1-1)": true, "19devel": true, "14.12": false, "9.6.24": false, "": false,
+		"x": false,
 	} {
 		err := checkServer(func(name string) string {
 			return map[string]string{"server_version": version, "server_encoding": "UTF8"}[name]

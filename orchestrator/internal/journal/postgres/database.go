@@ -86,7 +86,8 @@ func checkDurable(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if setting == "off" {
-		return errors.New("synchronous_commit is off, so what is acknowledged could be lost: set it to on for the database")
+		return errors.New("synchronous_commit is off, so what is acknowledged could be lost: set it to on for the " +
+			"database")
 	}
 	return nil
 }

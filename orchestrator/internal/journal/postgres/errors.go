@@ -47,7 +47,8 @@ func diagnose(err error) (cause error, advice string) { //nolint:revive,staticch
 	case code == invalidPassword, code == invalidAuthorization:
 		return nil, "correct the user and the password in the store's URL, or the server's pg_hba.conf"
 	case code == insufficientPrivilege:
-		return nil, "let the user own the database, or grant it CREATE and USAGE on the schema and all rights on its tables"
+		return nil, "let the user own the database, or grant it CREATE and USAGE on the schema and all rights on its " +
+			"tables"
 	case code == tooManyConnections:
 		return nil, "raise max_connections of the server, or lower pool_max_conns in the store's URL"
 	case code == diskFull:

@@ -122,8 +122,8 @@ func eventsQuery(params journal.EventsParams) (sql string, args []any) {
 	}
 	page += where
 	if params.MaxBytes > 0 {
-		sql = `SELECT ` + eventColumns + ` FROM (SELECT e.*, sum(` + sizeOf + `) OVER (ORDER BY e.position) - ` + sizeOf +
-			` AS before FROM (SELECT e.*` + page + ` ORDER BY e.position LIMIT ` + limit + `) AS e) AS e
+		sql = `SELECT ` + eventColumns + ` FROM (SELECT e.*, sum(` + sizeOf + `) OVER (ORDER BY e.position) - ` +
+			sizeOf + ` AS before FROM (SELECT e.*` + page + ` ORDER BY e.position LIMIT ` + limit + `) AS e) AS e
 			WHERE e.before < ` + c.arg(params.MaxBytes)
 	} else {
 		sql = `SELECT ` + eventColumns + page

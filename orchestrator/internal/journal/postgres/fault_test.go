@@ -88,7 +88,8 @@ func TestBrokenConnection(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, first := range []*journal.Entry{startOf("first"), eventOf("first")} { // names are known, and it is connected
+			// Then names are known, and it is connected.
+			for _, first := range []*journal.Entry{startOf("first"), eventOf("first")} {
 				if err := s.Append(t.Context(), []*journal.Entry{first}); err != nil {
 					t.Fatal(err)
 				}

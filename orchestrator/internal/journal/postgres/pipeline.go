@@ -60,7 +60,8 @@ var (
 	localStatement    = statement{name: "treaty_local", sql: localSettings}
 )
 
-// pipelineTimeout limits a round trip, so that a server that doesn't answer is given up. It is longer than lock_timeout.
+// pipelineTimeout limits a round trip, so that a server that doesn't answer is given up. It is longer than
+// lock_timeout.
 const pipelineTimeout = 30 * time.Second
 
 // queue adds a statement to those that run sends. Its values may not change until then.

@@ -153,8 +153,8 @@ func (d *Database) Turns(ctx context.Context, id string, after uint64, limit int
 		}
 		from := saga.key<<turnBits | int64(min(after, journal.MaxTurns))
 		rows, err := tx.Query(ctx, `SELECT position, checksum, data FROM turns
-			WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3`, from, saga.key<<turnBits|journal.MaxTurns,
-			limit)
+			WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3`, from,
+			saga.key<<turnBits|journal.MaxTurns, limit)
 		if err != nil {
 			return err
 		}
@@ -337,7 +337,8 @@ func (s *Shard) OldestOpen(ctx context.Context) (time.Time, error) {
 // OldestChild implements journal.Store.
 func (d *Database) OldestChild(ctx context.Context) (time.Time, error) {
 	return d.oldest(ctx, `SELECT min(oldest) FROM (SELECT (SELECT min(s.create_time) FROM sagas s
-			WHERE s.parent IS NOT NULL AND s.parent_scope = scopes.scope AND s.parent_start >= coalesce(scopes.horizon, 0)
+			WHERE s.parent IS NOT NULL AND s.parent_scope = scopes.scope
+				AND s.parent_start >= coalesce(scopes.horizon, 0)
 		) AS oldest FROM scopes) AS scoped`)
 }
 

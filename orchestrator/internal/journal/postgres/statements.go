@@ -67,8 +67,8 @@ var (
 			int4ArrayType, int4ArrayType, boolArrayType, textArrayType, textArrayType, textArrayType, textArrayType,
 			textArrayType, textArrayType, byteaArray, int8Type}}
 
-	// freshStatement checks that no saga with one of some ids was purged. It follows createStatement, so it sees a purge
-	// that has made room for a new saga. It removes the sagas from those that are lost.
+	// freshStatement checks that no saga with one of some ids was purged. It follows createStatement, so it sees a
+	// purge that has made room for a new saga. It removes the sagas from those that are lost.
 	freshStatement = statement{"treaty_fresh", `WITH gone AS (DELETE FROM lost WHERE id = ANY ($1))
 		SELECT 1 / (CASE WHEN count(*) = 0 THEN 1 ELSE 0 END) FROM purged WHERE id = ANY ($1)`,
 		[]uint32{textArrayType}}

@@ -20,7 +20,8 @@ type Watcher struct {
 	// shard: Due tells of that one.
 	Woken func(shard int, sagas []string)
 
-	// Published is called with the position of the newest event when there are new ones, of any instance. It may be nil.
+	// Published is called with the position of the newest event when there are new ones, of any instance. It may be
+	// nil.
 	Published func(newest uint64)
 
 	// Failed is called when the database can't be asked. Watch goes on. It may be nil.
