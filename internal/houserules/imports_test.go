@@ -102,7 +102,13 @@ var rules = append(participantRules(), []rule{
 		name:  "npm",
 		why:   "tests and the example company share it, so it knows neither",
 		from:  []string{"internal/npm"},
-		allow: []string{},
+		allow: []string{"internal/filelock"},
+	},
+	{
+		name:  "postgres",
+		why:   "tests, the benchmark and the example company share it, so it knows none of them, and no driver",
+		from:  []string{"internal/postgres/..."},
+		allow: []string{"internal/filelock", "internal/postgres"},
 	},
 	{
 		name:  "tlsfiles",
@@ -201,8 +207,8 @@ var rules = append(participantRules(), []rule{
 		from: []string{"orchestrator/internal/journal/..."},
 		allow: []string{
 			"gen/treaty/v1", "orchestrator/internal/journal/...",
-			"github.com/google/go-cmp/...", "github.com/ncruces/go-sqlite3/...", "golang.org/x/...",
-			"google.golang.org/protobuf/...",
+			"github.com/google/go-cmp/...", "github.com/jackc/pgx/v5/...", "github.com/ncruces/go-sqlite3/...",
+			"golang.org/x/...", "google.golang.org/protobuf/...",
 		},
 	},
 	{

@@ -35,7 +35,7 @@ type Entry struct {
 	Events []*Event
 
 	// Woken is set by Append when it returns nil: the ids of the sagas that became due because of this entry, each
-	// once.
+	// once. A store of one shard names only sagas of its own: the owners of the others hear of them otherwise.
 	Woken []string
 
 	// Err is set by Append when it returns nil. It is nil if the entry was written. It is ErrExists if the entry has

@@ -21,6 +21,13 @@ var (
 	// doesn't exist.
 	ErrConflict = errors.New("the journal was changed by another writer")
 
+	// ErrElsewhere means that the saga belongs to another shard of the store. The error is an *ElsewhereError.
+	ErrElsewhere = errors.New("the saga belongs to another shard")
+
+	// ErrFenced means that another instance has taken the shard, so that nothing can be written under its epoch any
+	// more. Nothing was written.
+	ErrFenced = errors.New("another instance owns the shard")
+
 	// ErrLocked means that another process has the store open.
 	ErrLocked = errors.New("another process has the store open")
 

@@ -11,6 +11,9 @@ type Row struct {
 	// ID is the saga's id, the last part of its name "sagas/{saga}".
 	ID string
 
+	// Shard is the number of the shard that the saga belongs to. It is 0 in a store without shards. Append ignores it.
+	Shard int
+
 	// Definition is the saga definition, such as "acme.card.v1.CardSagas/IssueCard". It never changes.
 	Definition string
 

@@ -19,7 +19,8 @@ type Reader interface {
 // SagaReader is the part of Reader about sagas.
 type SagaReader interface {
 	// Load returns one saga with its journal. It returns ErrNotFound if there is no such saga, ErrCorrupt if a turn is
-	// missing or unreadable, and ErrKey if one is sealed with a key that is missing.
+	// missing or unreadable, and ErrKey if one is sealed with a key that is missing. A store of one shard returns
+	// ErrElsewhere for a saga of another one.
 	Load(ctx context.Context, id string) (*Journal, error)
 
 	// Open returns a page of sagas that haven't ended, with their journals, in the order of their ids. A saga whose
