@@ -86,8 +86,13 @@ node_modules/.package-lock.json: package-lock.json
 # These begin first, so that none of them runs alone at the end.
 SLOWEST = ./proof ./orchestrator/internal/journal/sqlite
 
+# PostgreSQL itself is needed by tests only. The targets that need it bring it.
+.PHONY: postgres
+postgres: ## Find the versions of PostgreSQL that the tests need, or get them: from npm, or as root from Debian.
+	$(GO) run ./internal/postgres/getpostgres 15 18
+
 .PHONY: test
-test: typescript ## Run all tests except the proof, with the race detector if a C compiler is installed.
+test: typescript postgres ## Run all tests except the proof, with the race detector if a C compiler is installed.
 	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) $(SLOWEST) ./...
 	$(GO) test -C $(BUF_PLUGIN) ./...

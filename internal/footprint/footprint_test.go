@@ -25,7 +25,8 @@ type limit struct {
 	name    string
 	imports []string
 
-	// graph limits the module graph, which "go list -m all" prints: every module that can decide a version.
+	// graph limits the module graph, which "go list -m all" prints: every module that can decide a version. It rose once,
+	// by three, when pgx came: see docs/adr/007-dependencies.md.
 	graph int
 
 	// compiled limits the modules of the packages that are compiled into the program.
@@ -33,10 +34,10 @@ type limit struct {
 }
 
 var limits = []limit{
-	{name: "client", imports: []string{"client"}, graph: 80, compiled: 7},
-	{name: "participant", imports: []string{"participant"}, graph: 86, compiled: 16},
-	{name: "inbox", imports: []string{"participant/inbox"}, graph: 86, compiled: 16},
-	{name: "orchestrator", imports: []string{"orchestrator", "orchestrator/saga"}, graph: 145, compiled: 51},
+	{name: "client", imports: []string{"client"}, graph: 83, compiled: 7},
+	{name: "participant", imports: []string{"participant"}, graph: 89, compiled: 16},
+	{name: "inbox", imports: []string{"participant/inbox"}, graph: 89, compiled: 16},
+	{name: "orchestrator", imports: []string{"orchestrator", "orchestrator/saga"}, graph: 148, compiled: 51},
 }
 
 func TestModulesThatUsersInherit(t *testing.T) {

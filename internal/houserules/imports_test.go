@@ -102,7 +102,13 @@ var rules = append(participantRules(), []rule{
 		name:  "npm",
 		why:   "tests and the example company share it, so it knows neither",
 		from:  []string{"internal/npm"},
-		allow: []string{},
+		allow: []string{"internal/filelock"},
+	},
+	{
+		name:  "postgres",
+		why:   "tests, the benchmark and the example company share it, so it knows none of them, and no driver",
+		from:  []string{"internal/postgres/..."},
+		allow: []string{"internal/filelock", "internal/postgres"},
 	},
 	{
 		name:  "tlsfiles",

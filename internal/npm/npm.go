@@ -4,31 +4,30 @@ package npm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/treatyhq/treaty/internal/filelock"
 )
 
 // Build installs the libraries of the packages in a directory, unless they are installed, and builds the package in
 // dir. libraries is the directory of package-lock.json. Other processes that build there wait. The error has what npm
 // has printed.
-func Build(ctx context.Context, libraries, dir string) (err error) {
-	lock, err := os.OpenFile(filepath.Join(libraries, "package-lock.json"), os.O_RDWR, 0)
-	if err != nil {
+func Build(ctx context.Context, libraries, dir string) error {
+	lock := filepath.Join(libraries, "package-lock.json")
+	if _, err := os.Stat(lock); err != nil {
 		return fmt.Errorf("building %s: %w", dir, err)
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }() // which unlocks it
-	if err := lockFile(lock); err != nil {
-		return fmt.Errorf("building %s: locking %s: %w", dir, lock.Name(), err)
-	}
-	if !installed(libraries) {
-		if err := run(ctx, libraries, "ci", "--no-audit", "--no-fund"); err != nil {
-			return err
+	return filelock.Hold(lock, func() error {
+		if !installed(libraries) {
+			if err := run(ctx, libraries, "ci", "--no-audit", "--no-fund"); err != nil {
+				return err
+			}
 		}
-	}
-	return run(ctx, dir, "run", "--silent", "build")
+		return run(ctx, dir, "run", "--silent", "build")
+	})
 }
 
 // installed reports whether the libraries that package-lock.json names are installed in a directory. npm writes the
