@@ -111,13 +111,18 @@ func (d *Directory) List(ctx context.Context) (cluster.View, error) {
 	return view, nil
 }
 
-// Fence implements cluster.Directory.
+// Fence implements cluster.Directory. It ends the sessions of commits that stay open for too long.
 func (d *Directory) Fence(ctx context.Context, suspect cluster.Suspect) (fenced bool, err error) {
 	var removed int64
+	r := removal{removeSuspect, suspect.Member, []any{suspect.Member, suspect.Renewals, suspect.Silent}}
 	t := newTransaction()
-	t.queue(removeSuspect, suspect.Member, suspect.Renewals, suspect.Silent).Exec(count(&removed))
-	t.queue(fenceRemoved, suspect.Member)
-	if err := t.commit(ctx, d.pool); err != nil {
+	t.queue(r.statement, r.arguments...).Exec(count(&removed))
+	t.queue(fenceRemoved, r.member)
+	err = t.commit(ctx, d.pool)
+	if isLockTimeout(err) {
+		removed, err = r.force(ctx, d.pool)
+	}
+	if err != nil {
 		return false, fmt.Errorf("fencing member %s, which has not renewed its lease: %w", suspect.Member, err)
 	}
 	return removed > 0, nil
@@ -158,16 +163,26 @@ func (d *Directory) GiveUp(ctx context.Context, member string, shards []cluster.
 	return nil
 }
 
-// Leave implements cluster.Directory.
+// Leave implements cluster.Directory. It ends the sessions of commits that stay open for too long.
 func (d *Directory) Leave(ctx context.Context, member string) error {
+	err := d.leave(ctx, member)
+	if isLockTimeout(err) {
+		if _, err = (removal{remove, member, []any{member}}).force(ctx, d.pool); err == nil {
+			err = d.leave(ctx, member)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("removing member %s from the cluster: %w", member, err)
+	}
+	return nil
+}
+
+func (d *Directory) leave(ctx context.Context, member string) error {
 	t := newTransaction()
 	t.queue(remove, member)
 	t.queue(fenceRemoved, member)
 	t.queue(giveUpAll, member)
-	if err := t.commit(ctx, d.pool); err != nil {
-		return fmt.Errorf("removing member %s from the cluster: %w", member, err)
-	}
-	return nil
+	return t.commit(ctx, d.pool)
 }
 
 // transaction is one transaction that is sent as a whole, in one round trip.

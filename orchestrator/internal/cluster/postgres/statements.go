@@ -11,7 +11,7 @@ import (
 // follows a lock must see what changed until the lock was granted.
 const (
 	begin           = `BEGIN ISOLATION LEVEL READ COMMITTED`
-	limitLocks      = `SET LOCAL lock_timeout = '1s'`
+	limitLocks      = `SET LOCAL lock_timeout = '500ms'`
 	limitStatements = `SET LOCAL statement_timeout = '2s'`
 )
 
@@ -53,6 +53,11 @@ const (
 	// fenceRemoved waits for the commits in flight of a member that this transaction has removed.
 	fenceRemoved = `UPDATE fences SET fenced = true
 		WHERE member = $1 AND NOT EXISTS (SELECT FROM members WHERE member = $1)`
+
+	readSession = `SELECT pg_backend_pid()`
+
+	// endBlockers ends the sessions for which another one waits. The role needs no right for sessions of its own.
+	endBlockers = `SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1::integer)) AS pid`
 
 	lockClaims = `SELECT FROM cluster FOR UPDATE`
 
