@@ -1,25 +1,24 @@
 package cluster_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
 )
 
+var churns = flag.Uint64("churns", 30, "the number of random schedules that TestChurn tries")
+
 // TestChurn makes instances crash, stop, continue, lose messages, join and leave in random order, and sets the
 // database's clock. run checks all the while that no two instances may act for one shard, and the callbacks that epochs
 // only rise and that no instance drives a shard twice. At the end, the shards are spread evenly.
 func TestChurn(t *testing.T) {
-	rounds := 30
-	if testing.Short() {
-		rounds = 5
-	}
-	for seed := range uint64(rounds) {
+	for seed := range *churns {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			run(t, func(w *world) {
+			run(t, func(w *testCluster) {
 				w.shards = 12
-				c := &churn{world: w, random: rand.New(rand.NewPCG(seed, seed))}
+				c := &churn{testCluster: w, random: rand.New(rand.NewPCG(seed, seed))}
 				for range 40 {
 					c.step()
 					<-time.After(time.Duration(c.random.Int64N(int64(lease) / 2)))
@@ -32,7 +31,7 @@ func TestChurn(t *testing.T) {
 }
 
 type churn struct {
-	*world
+	*testCluster
 
 	random *rand.Rand
 	alive  []*instance

@@ -100,8 +100,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("a lease of %v, renewed every %v, and a look every %v: all must be positive",
 			c.Lease, c.Renewal, c.Poll)
 	case c.Renewal >= c.Lease/2:
-		return c, fmt.Errorf("a lease of %v that is renewed every %v: one lost renewal would end it; renew it more often",
-			c.Lease, c.Renewal)
+		return c, fmt.Errorf("a lease of %v that is renewed every %v: one lost renewal would end it; renew it more "+
+			"often", c.Lease, c.Renewal)
 	}
 	return c, nil
 }

@@ -12,15 +12,15 @@ import (
 
 // Member makes this instance part of a cluster while Run runs. All methods may be called concurrently.
 type Member struct {
-	config  Config
-	trouble trouble
-	wake    chan struct{}
-	view    atomic.Pointer[View]
+	config   Config
+	failures failureLog
+	wake     chan struct{}
+	view     atomic.Pointer[View]
 
-	// latest has the latest holding of each shard. Only Run uses it and suspicion.
-	latest    map[int]*Holding
-	suspicion suspicion
-	holders   sync.WaitGroup
+	// latest has the latest holding of each shard. Only Run uses it and detector.
+	latest   map[int]*Holding
+	detector failureDetector
+	holders  sync.WaitGroup
 }
 
 // New returns a member that does nothing until Run is called. It returns an error if the configuration is wrong.
@@ -30,11 +30,11 @@ func New(config Config) (*Member, error) {
 		return nil, fmt.Errorf("configuring the cluster: %w", err)
 	}
 	return &Member{
-		config:    config,
-		trouble:   trouble{logger: config.Logger},
-		wake:      make(chan struct{}, 1),
-		latest:    make(map[int]*Holding),
-		suspicion: suspicion{gap: config.Renewal},
+		config:   config,
+		failures: failureLog{logger: config.Logger},
+		wake:     make(chan struct{}, 1),
+		latest:   make(map[int]*Holding),
+		detector: failureDetector{gap: config.Renewal},
 	}, nil
 }
 
@@ -86,10 +86,11 @@ func (m *Member) join(ctx context.Context, left *[]string) (*session, bool) {
 		begin := m.config.Clock()
 		call, cancel := context.WithTimeout(ctx, m.config.Lease)
 		shards, err := m.config.Directory.Join(call, Joining{
-			Member: id, Address: m.config.Address, Lease: m.config.Lease, Shards: m.config.Shards, Lanes: m.config.Lanes,
+			Member: id, Address: m.config.Address, Lease: m.config.Lease, Shards: m.config.Shards,
+			Lanes: m.config.Lanes,
 		})
 		cancel()
-		if m.trouble.report("joining the cluster", err); err != nil {
+		if m.failures.report("joining the cluster", err); err != nil {
 			*left = append(*left, id) // It may have joined all the same.
 			continue
 		}
@@ -105,7 +106,7 @@ func (m *Member) leave(ctx context.Context, left *[]string) bool {
 		call, cancel := context.WithTimeout(ctx, m.config.Lease)
 		err := m.config.Directory.Leave(call, (*left)[0])
 		cancel()
-		if m.trouble.report("ending a membership that has lost its lease", err); err != nil {
+		if m.failures.report("ending a membership that has lost its lease", err); err != nil {
 			return false
 		}
 		*left = (*left)[1:]
@@ -133,8 +134,8 @@ func (m *Member) hold(ctx context.Context, h, before *Holding) {
 	}
 	if err := m.config.Acquired(ctx, h); err != nil {
 		if ctx.Err() == nil {
-			m.config.Logger.ErrorContext(ctx, "beginning to drive a shard failed; the shard is given up", "shard", h.Shard,
-				"epoch", h.Epoch, "error", err)
+			m.config.Logger.ErrorContext(ctx, "beginning to drive a shard failed; the shard is given up",
+				"shard", h.Shard, "epoch", h.Epoch, "error", err)
 			m.pause(ctx, m.config.Renewal)
 		}
 		return

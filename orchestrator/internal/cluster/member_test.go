@@ -10,7 +10,7 @@ import (
 
 func TestSharesAreEven(t *testing.T) {
 	for count := 1; count <= 5; count++ {
-		run(t, func(w *world) {
+		run(t, func(w *testCluster) {
 			instances := w.startAll(count)
 			settled := w.acquisitions()
 			<-time.After(time.Minute)
@@ -25,7 +25,7 @@ func TestSharesAreEven(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(3)
 		before := w.acquisitions()
 		instances = append(instances, w.start())
@@ -40,7 +40,7 @@ func TestJoin(t *testing.T) {
 
 // A member that is told to stop hands over without waiting for its lease, each shard as soon as it is ready.
 func TestHandOver(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(3)
 		leaving := instances[0]
 		leaving.slowLost = 50 * time.Millisecond
@@ -61,7 +61,7 @@ func TestHandOver(t *testing.T) {
 }
 
 func TestLastMemberLeaves(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		last := w.startAll(1)[0]
 		last.stop()
 		<-last.ended
@@ -73,7 +73,7 @@ func TestLastMemberLeaves(t *testing.T) {
 }
 
 func TestCrash(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(3)
 		instances[0].link.set(func(f *faults) { f.failing = true })
 		// run checks that nobody takes over while the crashed instance could still act.
@@ -85,7 +85,7 @@ func TestCrash(t *testing.T) {
 
 // An instance that was stopped past its lease may not act from the moment on which it continues.
 func TestStoppedProcess(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(3)
 		stopped := instances[0]
 		held := stopped.holdings()
@@ -110,7 +110,7 @@ func TestStoppedProcess(t *testing.T) {
 
 // While a machine sleeps, the timers of its processes stand still. The lease doesn't.
 func TestSleepingMachine(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.startAll(1)[0]
 		held := i.holdings()
 		synctest.Wait()
@@ -131,7 +131,7 @@ func TestSleepingMachine(t *testing.T) {
 }
 
 func TestLostRenewals(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(2)
 		cut, moved := instances[0], w.acquisitions()
 		cut.link.set(func(f *faults) { f.failing = true })
@@ -159,7 +159,7 @@ func TestLostRenewals(t *testing.T) {
 // Nobody has fenced an instance that couldn't renew, since there was nobody else. It takes its shards again all the
 // same under new epochs; acquire checks that.
 func TestOnlyMemberLosesItsLease(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.startAll(1)[0]
 		i.link.set(func(f *faults) { f.failing = true })
 		<-time.After(lease)
@@ -174,7 +174,7 @@ func TestOnlyMemberLosesItsLease(t *testing.T) {
 }
 
 func TestHangingRenewal(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.startAll(1)[0]
 		i.link.set(func(f *faults) { f.hang = 1 })
 		<-time.After(3 * lease)
@@ -186,7 +186,7 @@ func TestHangingRenewal(t *testing.T) {
 
 // A database whose answers take longer than the time between two renewals costs nobody the lease.
 func TestSlowDatabase(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(3)
 		moved := w.acquisitions()
 		for _, i := range instances {
@@ -203,7 +203,7 @@ func TestSlowDatabase(t *testing.T) {
 func TestDatabaseClockJumps(t *testing.T) {
 	for name, jump := range map[string]time.Duration{"forward": time.Hour, "back": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			run(t, func(w *world) {
+			run(t, func(w *testCluster) {
 				instances := w.startAll(3)
 				moved := w.acquisitions()
 				w.memory.SetOffset(jump)
@@ -224,7 +224,7 @@ func TestDatabaseClockJumps(t *testing.T) {
 
 // A member that has just started hasn't seen the database's clock before, and can't know that it was set forward.
 func TestStartAfterClockJump(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		instances := w.startAll(2)
 		before := instances[0].member.View()
 		w.memory.SetOffset(time.Hour)
@@ -241,7 +241,7 @@ func TestStartAfterClockJump(t *testing.T) {
 }
 
 func TestAllCrash(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		for _, i := range w.startAll(3) {
 			i.link.set(func(f *faults) { f.failing = true })
 			i.stop()
@@ -255,7 +255,7 @@ func TestAllCrash(t *testing.T) {
 
 // The answer to a claim is lost. The shards are this member's, and it doesn't know under which epoch.
 func TestClaimWithoutAnswer(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.start()
 		i.link.set(func(f *faults) { f.mute = true })
 		<-time.After(lease / 4)
@@ -265,7 +265,7 @@ func TestClaimWithoutAnswer(t *testing.T) {
 }
 
 func TestAcquiringFails(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.start()
 		i.mutex.Lock()
 		i.refuse = 3 * shards
@@ -278,7 +278,7 @@ func TestAcquiringFails(t *testing.T) {
 
 // A commit was refused because of its epoch. The shard is ended, and begun again by whoever claims it.
 func TestFencedCommit(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.startAll(1)[0]
 		h := i.holdings()[0]
 		h.Fenced()
@@ -295,7 +295,7 @@ func TestFencedCommit(t *testing.T) {
 // An instance that has lost a shard and gets it again doesn't drive it twice while the first one is still ending; the
 // callbacks check that.
 func TestSlowEnd(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		i := w.startAll(1)[0]
 		i.mutex.Lock()
 		i.slowLost = 3 * lease
@@ -310,7 +310,7 @@ func TestSlowEnd(t *testing.T) {
 }
 
 func TestStopWithoutDatabase(t *testing.T) {
-	run(t, func(w *world) {
+	run(t, func(w *testCluster) {
 		joined, waiting := w.startAll(1)[0], w.start()
 		joined.link.set(func(f *faults) { f.failing = true })
 		waiting.link.set(func(f *faults) { f.failing = true })

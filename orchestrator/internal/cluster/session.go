@@ -114,7 +114,7 @@ func (s *session) renewOnce(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, s.config.Lease)
 	defer cancel()
 	err := s.config.Directory.Renew(call, s.id)
-	s.trouble.report("renewing the lease", err)
+	s.failures.report("renewing the lease", err)
 	switch {
 	case err == nil:
 		s.extend(sent)
@@ -198,7 +198,7 @@ func (s *session) look(ctx context.Context) (*View, bool) {
 		s.lease.end()
 		return nil, false
 	}
-	for _, suspect := range s.suspicion.look(&view, asked, answered) {
+	for _, suspect := range s.detector.look(&view, asked, answered) {
 		if suspect.Member != s.id {
 			s.fence(ctx, &view, suspect)
 		}
@@ -296,7 +296,7 @@ func (s *session) call(ctx context.Context, doing string, f func(context.Context
 	call, cancel := context.WithTimeout(ctx, s.config.Lease)
 	defer cancel()
 	err := f(call)
-	s.trouble.report(doing, err)
+	s.failures.report(doing, err)
 	if isFenced(err) {
 		s.lease.end()
 	}

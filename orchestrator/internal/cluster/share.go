@@ -1,8 +1,8 @@
 package cluster
 
-// share returns how many shards a member should own: as many as each other one, give or take one. It depends on who is a
-// member only, and not on who owns what, so that members with different views of a hand-over don't hand shards back and
-// forth. Members that are leaving have no share.
+// share returns how many shards a member should own: as many as each other one, give or take one. It depends only on
+// who is a member, and not on who owns what, so that members with different views of a hand-over don't hand shards back
+// and forth. Members that are leaving have no share.
 func share(view *View, member string) int {
 	index, members := -1, 0
 	for _, m := range view.Members {

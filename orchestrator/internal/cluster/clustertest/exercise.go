@@ -165,7 +165,8 @@ func testList(t *testing.T, d *directory) {
 		t.Errorf("members (-want +got):\n%s", diff)
 	}
 	if owner, owned := view.Owner(0); !owned || owner.ID != "b" || view.Shards[0].Epoch != claims[0].Epoch {
-		t.Errorf("the owner of shard 0 is %+v under epoch %d, want b under %d", owner, view.Shards[0].Epoch, claims[0].Epoch)
+		t.Errorf("the owner of shard 0 is %+v under epoch %d, want b under %d", owner, view.Shards[0].Epoch,
+			claims[0].Epoch)
 	}
 	for _, free := range []int{-1, 1, shards} {
 		if owner, owned := view.Owner(free); owned {
@@ -311,7 +312,8 @@ func testEpochs(t *testing.T, d *directory) {
 		if claim.PreviousEpoch != previous || claim.Epoch <= previous {
 			t.Fatalf("epoch %d after %d, which is told as %d", claim.Epoch, previous, claim.PreviousEpoch)
 		}
-		if minute := journal.ClockEpoch(time.UnixMilli(60_000)); claim.Epoch > clock+minute || claim.Epoch+minute < clock {
+		minute := journal.ClockEpoch(time.UnixMilli(60_000))
+		if claim.Epoch > clock+minute || claim.Epoch+minute < clock {
 			t.Fatalf("epoch %d doesn't follow the clock, %d", claim.Epoch, clock)
 		}
 		if claim.EpochAhead {

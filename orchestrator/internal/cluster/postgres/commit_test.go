@@ -31,11 +31,12 @@ func newCommit(ctx context.Context, connection *pgx.Conn, member string, lane in
 		return nil, err
 	}
 	var rows int
-	err = tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM fences WHERE member = $1 AND lane = $2 AND NOT fenced FOR SHARE)
-		AS mine`, member, lane).Scan(&rows)
+	err = tx.QueryRow(ctx, `SELECT count(*) FROM (
+			SELECT FROM fences WHERE member = $1 AND lane = $2 AND NOT fenced FOR SHARE
+		) AS mine`, member, lane).Scan(&rows)
 	if err == nil && rows == 1 {
-		err = tx.QueryRow(ctx, `SELECT count(*) FROM shards WHERE shard = $1 AND epoch = $2 AND owner = $3`, under.Shard,
-			int64(under.Epoch), member).Scan(&rows)
+		err = tx.QueryRow(ctx, `SELECT count(*) FROM shards WHERE shard = $1 AND epoch = $2 AND owner = $3`,
+			under.Shard, int64(under.Epoch), member).Scan(&rows)
 	}
 	if err == nil && rows == 0 {
 		err = errNotOwner
@@ -122,7 +123,8 @@ func TestCommitAndTakeover(t *testing.T) {
 				if err := <-refused; !errors.Is(err, errNotOwner) {
 					t.Errorf("a commit during the takeover: %v, want %v", err, errNotOwner)
 				}
-				if _, err := newCommit(t.Context(), connection, "a", 1, claims[0].ShardEpoch); !errors.Is(err, errNotOwner) {
+				_, err = newCommit(t.Context(), connection, "a", 1, claims[0].ShardEpoch)
+				if !errors.Is(err, errNotOwner) {
 					t.Errorf("a commit after the takeover: %v, want %v", err, errNotOwner)
 				}
 				next, err := d.directory.Claim(t.Context(), "b", 1)
@@ -210,8 +212,8 @@ func (d *database) awaitLockWaits(count int) {
 	connection := d.connect()
 	for {
 		var waiting int
-		err := connection.QueryRow(d.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-			AND wait_event_type = 'Lock'`).Scan(&waiting)
+		err := connection.QueryRow(d.t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting)
 		if err != nil {
 			d.t.Fatalf("waiting until %d sessions wait for a lock, of which %d do: %v", count, waiting, err)
 		}

@@ -14,8 +14,9 @@ const (
 	// lockNotAvailable is the code of the error that a lock wasn't granted within lock_timeout.
 	lockNotAvailable = "55P03"
 
-	// patience is how long the sessions that hold a removed member's fences get, and the time between two looks at them.
-	patience = 50 * time.Millisecond
+	// blockerInterval is the time between two looks at the sessions that hold a removed member's fences, and before the
+	// first one.
+	blockerInterval = 50 * time.Millisecond
 )
 
 func isLockTimeout(err error) bool {
@@ -60,7 +61,7 @@ func (r removal) force(ctx context.Context, pool *pgxpool.Pool) (removed int64, 
 			select {
 			case err := <-fenced:
 				return err
-			case <-time.After(patience):
+			case <-time.After(blockerInterval):
 				if _, err := pool.Exec(ctx, endBlockers, session); err != nil {
 					return errors.Join(err, <-fenced)
 				}

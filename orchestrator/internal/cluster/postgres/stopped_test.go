@@ -53,8 +53,8 @@ func commitSlowly(ctx context.Context, o order) error {
 	if o.Partial {
 		pipeline := connection.PgConn().StartPipeline(ctx)
 		pipeline.SendQueryParams(`BEGIN`, nil, nil, nil, nil)
-		pipeline.SendQueryParams(`SELECT FROM fences WHERE member = 'a' AND lane = 0 AND NOT fenced FOR SHARE`, nil, nil,
-			nil, nil)
+		pipeline.SendQueryParams(`SELECT FROM fences WHERE member = 'a' AND lane = 0 AND NOT fenced FOR SHARE`,
+			nil, nil, nil, nil)
 		pipeline.SendQueryParams(`INSERT INTO turns VALUES (0, 0)`, nil, nil, nil, nil)
 		pipeline.SendFlushRequest()
 		if err := pipeline.Flush(); err != nil {

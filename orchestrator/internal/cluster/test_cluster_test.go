@@ -22,8 +22,8 @@ const (
 	shards = 64
 )
 
-// world is a cluster in virtual time. Nobody may end it before all instances have ended.
-type world struct {
+// testCluster is a cluster in virtual time. Nobody may end it before all instances have ended.
+type testCluster struct {
 	t      *testing.T
 	memory clustertest.Memory
 	begin  time.Time
@@ -36,9 +36,9 @@ type world struct {
 }
 
 // run runs a test in virtual time, and watches all the while that no two instances may act for one shard.
-func run(t *testing.T, test func(*world)) {
+func run(t *testing.T, test func(*testCluster)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, begin: time.Now(), shards: shards, epochs: make(map[int]uint64)}
+		w := &testCluster{t: t, begin: time.Now(), shards: shards, epochs: make(map[int]uint64)}
 		done := make(chan struct{})
 		watcher := make(chan struct{})
 		go func() {
@@ -73,7 +73,7 @@ func run(t *testing.T, test func(*world)) {
 }
 
 // check fails the test if two instances may act for one shard now.
-func (w *world) check() {
+func (w *testCluster) check() {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	valid := make(map[int]*instance)
@@ -93,7 +93,7 @@ func (w *world) check() {
 
 // instance is one instance of the cluster.
 type instance struct {
-	*world
+	*testCluster
 
 	number int
 	member *cluster.Member
@@ -102,7 +102,7 @@ type instance struct {
 	ended  chan struct{}
 	offset atomic.Int64 // of its clock
 
-	// The world's mutex guards these.
+	// The cluster's mutex guards these.
 	driven   map[int]*cluster.Holding
 	slowLost time.Duration
 	refuse   int // calls of Acquired that fail
@@ -110,10 +110,10 @@ type instance struct {
 }
 
 // start starts an instance.
-func (w *world) start() *instance {
+func (w *testCluster) start() *instance {
 	w.t.Helper()
 	i := &instance{
-		world: w, link: &link{Directory: &w.memory}, ended: make(chan struct{}),
+		testCluster: w, link: &link{Directory: &w.memory}, ended: make(chan struct{}),
 		driven: make(map[int]*cluster.Holding),
 	}
 	w.mutex.Lock()
@@ -140,7 +140,7 @@ func (w *world) start() *instance {
 }
 
 // startAll starts instances and waits until the shards are spread over them.
-func (w *world) startAll(count int) []*instance {
+func (w *testCluster) startAll(count int) []*instance {
 	w.t.Helper()
 	var instances []*instance
 	for range count {
@@ -161,7 +161,8 @@ func (i *instance) acquire(_ context.Context, h *cluster.Holding) error {
 		i.t.Errorf("instance %d acquires shard %d, which it drives", i.number, h.Shard)
 	}
 	if before := i.epochs[h.Shard]; h.Epoch <= before || h.PreviousEpoch < before {
-		i.t.Errorf("shard %d is acquired under epoch %d after %d, and is told %d", h.Shard, h.Epoch, before, h.PreviousEpoch)
+		i.t.Errorf("shard %d is acquired under epoch %d after %d, and is told %d", h.Shard, h.Epoch, before,
+			h.PreviousEpoch)
 	}
 	i.epochs[h.Shard] = h.Epoch
 	i.driven[h.Shard] = h
@@ -213,7 +214,7 @@ func (i *instance) lostCount() int {
 }
 
 // spread returns whether all shards are driven, evenly, by instances that may act.
-func (w *world) spread(instances []*instance) bool {
+func (w *testCluster) spread(instances []*instance) bool {
 	total := 0
 	for _, i := range instances {
 		count := i.valid()
@@ -226,7 +227,7 @@ func (w *world) spread(instances []*instance) bool {
 }
 
 // awaitSpread waits until the shards are spread over instances, and returns how long it took.
-func (w *world) awaitSpread(limit time.Duration, instances ...*instance) time.Duration {
+func (w *testCluster) awaitSpread(limit time.Duration, instances ...*instance) time.Duration {
 	w.t.Helper()
 	begin := time.Now()
 	for !w.spread(instances) {
@@ -243,7 +244,7 @@ func (w *world) awaitSpread(limit time.Duration, instances ...*instance) time.Du
 }
 
 // acquisitions returns how often a shard was acquired.
-func (w *world) acquisitions() int {
+func (w *testCluster) acquisitions() int {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return w.acquired

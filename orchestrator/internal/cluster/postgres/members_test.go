@@ -14,11 +14,11 @@ import (
 	directories "github.com/treatyhq/treaty/orchestrator/internal/cluster/postgres"
 )
 
-// limit is how long a fleet may take for anything. It only ends tests that hang: machines differ.
+// limit is how long members may take for anything. It only ends tests that hang: machines differ.
 const limit = 30 * time.Second
 
-// fleet are members of one cluster, in real time on a real database.
-type fleet struct {
+// members are members of one cluster, in real time on a real database.
+type members struct {
 	t       *testing.T
 	shards  int
 	changed chan struct{}
@@ -28,96 +28,96 @@ type fleet struct {
 	epochs map[int]uint64
 }
 
-func newFleet(t *testing.T) *fleet {
+func newMembers(t *testing.T) *members {
 	t.Helper()
-	return &fleet{
+	return &members{
 		t: t, shards: cluster.DefaultShards, changed: make(chan struct{}, 1),
 		driven: make(map[int]map[string]bool), epochs: make(map[int]uint64),
 	}
 }
 
-// ship is one member of a fleet.
-type ship struct {
+// instance is one member.
+type instance struct {
 	directory *directories.Directory
 	stop      context.CancelFunc
 	ended     chan struct{}
 }
 
-func (f *fleet) start(d *database) *ship {
-	f.t.Helper()
-	s := &ship{directory: d.open(), ended: make(chan struct{})}
+func (m *members) start(d *database) *instance {
+	m.t.Helper()
+	i := &instance{directory: d.open(), ended: make(chan struct{})}
 	member, err := cluster.New(cluster.Config{
-		Directory: s.directory,
+		Directory: i.directory,
 		Address:   "127.0.0.1:0",
-		Acquired:  f.acquire,
-		Lost:      f.lose,
+		Acquired:  m.acquire,
+		Lost:      m.lose,
 		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
-		f.t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(f.t.Context())
-	s.stop = cancel
+	ctx, cancel := context.WithCancel(m.t.Context())
+	i.stop = cancel
 	go func() {
-		defer close(s.ended)
+		defer close(i.ended)
 		member.Run(ctx)
 	}()
-	f.t.Cleanup(func() {
+	m.t.Cleanup(func() {
 		cancel()
-		<-s.ended
+		<-i.ended
 	})
-	return s
+	return i
 }
 
-func (f *fleet) acquire(_ context.Context, h *cluster.Holding) error {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if h.Epoch <= f.epochs[h.Shard] {
-		f.t.Errorf("shard %d is acquired under epoch %d after %d", h.Shard, h.Epoch, f.epochs[h.Shard])
+func (m *members) acquire(_ context.Context, h *cluster.Holding) error {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if h.Epoch <= m.epochs[h.Shard] {
+		m.t.Errorf("shard %d is acquired under epoch %d after %d", h.Shard, h.Epoch, m.epochs[h.Shard])
 	}
-	f.epochs[h.Shard] = h.Epoch
-	if f.driven[h.Shard] == nil {
-		f.driven[h.Shard] = make(map[string]bool)
+	m.epochs[h.Shard] = h.Epoch
+	if m.driven[h.Shard] == nil {
+		m.driven[h.Shard] = make(map[string]bool)
 	}
-	f.driven[h.Shard][h.Member] = true
-	f.signal()
+	m.driven[h.Shard][h.Member] = true
+	m.signal()
 	return nil
 }
 
-func (f *fleet) lose(h *cluster.Holding) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	delete(f.driven[h.Shard], h.Member)
-	f.signal()
+func (m *members) lose(h *cluster.Holding) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	delete(m.driven[h.Shard], h.Member)
+	m.signal()
 }
 
-func (f *fleet) signal() {
+func (m *members) signal() {
 	select {
-	case f.changed <- struct{}{}:
+	case m.changed <- struct{}{}:
 	default:
 	}
 }
 
 // await waits until each shard is driven by one of so many members, evenly, and returns how long it took.
-func (f *fleet) await(members int) time.Duration {
-	f.t.Helper()
+func (m *members) await(members int) time.Duration {
+	m.t.Helper()
 	begin := time.Now()
-	for !f.even(members) {
+	for !m.even(members) {
 		select {
-		case <-f.changed:
+		case <-m.changed:
 		case <-time.After(limit):
-			f.t.Fatalf("after %v, the shards are driven by %v", limit, f.counts())
+			m.t.Fatalf("after %v, the shards are driven by %v", limit, m.counts())
 		}
 	}
 	return time.Since(begin)
 }
 
 // counts returns how many shards each member drives.
-func (f *fleet) counts() map[string]int {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
+func (m *members) counts() map[string]int {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
 	counts := make(map[string]int)
-	for _, members := range f.driven {
+	for _, members := range m.driven {
 		for member := range members {
 			counts[member]++
 		}
@@ -125,36 +125,36 @@ func (f *fleet) counts() map[string]int {
 	return counts
 }
 
-func (f *fleet) even(members int) bool {
-	counts, total := f.counts(), 0
+func (m *members) even(members int) bool {
+	counts, total := m.counts(), 0
 	for _, count := range counts {
-		if count > (f.shards+members-1)/members {
+		if count > (m.shards+members-1)/members {
 			return false
 		}
 		total += count
 	}
-	return total == f.shards && len(counts) == members
+	return total == m.shards && len(counts) == members
 }
 
 // Members join, one is told to stop, and one crashes.
 func TestMembers(t *testing.T) {
 	postgrestest.Each(t, func(t *testing.T, major int) {
 		d := newDatabase(t, postgrestest.DatabaseOn(t, major))
-		f := newFleet(t)
-		first := f.start(d)
-		t.Logf("the first member had all shards after %v", f.await(1))
-		second := f.start(d)
-		f.start(d)
-		t.Logf("three members had their shares after %v", f.await(3))
+		m := newMembers(t)
+		first := m.start(d)
+		t.Logf("the first member had all shards after %v", m.await(1))
+		second := m.start(d)
+		m.start(d)
+		t.Logf("three members had their shares after %v", m.await(3))
 
 		first.stop()
 		begin := time.Now()
-		f.await(2)
+		m.await(2)
 		t.Logf("a member handed over in %v", time.Since(begin))
 		<-first.ended
 
 		second.directory.Close() // It can't do anything any more.
-		t.Logf("the shards of a member that crashed were driven again after %v", f.await(1))
+		t.Logf("the shards of a member that crashed were driven again after %v", m.await(1))
 	})
 }
 
@@ -166,22 +166,22 @@ func TestServerCrashes(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	d := newDatabase(t, server.DSN("postgres"))
-	f := newFleet(t)
-	f.start(d)
-	f.start(d)
-	f.await(2)
+	m := newMembers(t)
+	m.start(d)
+	m.start(d)
+	m.await(2)
 	server.Kill()
-	for len(f.counts()) > 0 {
+	for len(m.counts()) > 0 {
 		select {
-		case <-f.changed:
+		case <-m.changed:
 		case <-time.After(limit):
-			t.Fatalf("without a database, shards are driven by %v", f.counts())
+			t.Fatalf("without a database, shards are driven by %v", m.counts())
 		}
 	}
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the members had their shares again after %v", f.await(2))
+	t.Logf("the members had their shares again after %v", m.await(2))
 }
 
 // The primary crashes, and its synchronous standby takes over. The members find it by themselves.
@@ -198,22 +198,24 @@ func TestFailover(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = standby.Close() })
 	d := newDatabase(t, server.DSN("postgres", standby))
-	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = 'second'", "SELECT pg_reload_conf()"} {
+	for _, statement := range []string{
+		"ALTER SYSTEM SET synchronous_standby_names = 'second'", "SELECT pg_reload_conf()",
+	} {
 		if _, err := d.connect().Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f := newFleet(t)
-	f.start(d)
-	f.start(d)
-	f.await(2)
+	m := newMembers(t)
+	m.start(d)
+	m.start(d)
+	m.await(2)
 	server.Kill()
 	killed := time.Now()
 	if err := standby.Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("promoted %v after the crash", time.Since(killed))
-	f.start(d) // The third shows that the directory works again, also if no lease ended meanwhile.
-	f.await(3)
+	m.start(d) // The third shows that the directory works again, also if no lease ended meanwhile.
+	m.await(3)
 	t.Logf("three members had their shares %v after the crash", time.Since(killed))
 }

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// trouble logs what fails once, and once more when it works again. Its methods may be called concurrently.
-type trouble struct {
+// failureLog logs what fails once, and once more when it works again. Its methods may be called concurrently.
+type failureLog struct {
 	logger *slog.Logger
 
 	mutex   sync.Mutex
@@ -16,7 +16,7 @@ type trouble struct {
 }
 
 // report notes what came of something. A call that was cancelled says nothing.
-func (t *trouble) report(doing string, err error) {
+func (t *failureLog) report(doing string, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
