@@ -23,6 +23,9 @@ const (
 	// epochBits is the number of random bits at the end of an epoch. The bits before them are milliseconds since 1970.
 	epochBits = 20
 
+	// RandomEpochs is how many epochs begin in one millisecond. Which of them an opening gets is random.
+	RandomEpochs = 1 << epochBits
+
 	// MaxEpochAhead is how far an epoch may be ahead of the clock. Participants believe none that is further ahead.
 	MaxEpochAhead = 24 * time.Hour
 )
@@ -40,7 +43,7 @@ func (o Opening) NextEpoch(before uint64) (epoch uint64, ahead bool) {
 		random = o.Rand
 	}
 	clock := uint64(max(now().UnixMilli(), 0)) << epochBits
-	epoch = min(max(before+1, clock)+random()&(1<<epochBits-1), math.MaxInt64)
+	epoch = min(max(before+1, clock)+random()&(RandomEpochs-1), math.MaxInt64)
 	return epoch, epoch > clock+uint64(MaxEpochAhead.Milliseconds())<<epochBits
 }
 
