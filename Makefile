@@ -93,6 +93,10 @@ test: typescript ## Run all tests except the proof, with the race detector if a 
 	$(GO) test -C $(BUF_PLUGIN) ./...
 	$(if $(RACE),$(GO) test -run '^TestExplore' ./services/sagas)
 
+.PHONY: release
+release: ## Build the programs of a release into bin/release. TARGETS=linux/amd64 builds for fewer systems.
+	GO='$(GO)' TARGETS='$(TARGETS)' tools/release.sh
+
 COUNT = 20
 PKGS = ./...
 
@@ -102,7 +106,7 @@ stress: ## Run the tests COUNT=20 times on busy cores, to find flaky ones. PKGS=
 
 .PHONY: proof
 proof: typescript bin/jaeger bin/grpcurl bin/spire ## Kill processes under load and audit the result, with a real Jaeger.
-	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/...
+	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/... ./internal/release/...
 
 .PHONY: bench
 bench: ## Compare sagas with the same calls made directly. Pass flags in ARGS, e.g. ARGS=--json.
