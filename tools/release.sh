@@ -4,6 +4,7 @@
 # system: docs/releases.md. It needs Git, and replaces the folder bin/release:
 #
 #	linux_amd64/treaty ...   the programs of each system
+#	Containerfile            makes an image of any of them
 #	MODULES.txt              for each of them: Go's version, the modules with their checksums, and the build settings
 #	SHA256SUMS               the checksums of all files; check them with "sha256sum -c SHA256SUMS"
 #
@@ -78,6 +79,7 @@ for file in $(files); do
 	(cd "$out" && "$go" version -m "$file")
 done >"$source/modules"
 mv "$source/modules" "$out/MODULES.txt"
+cp "$source/deploy/Containerfile" "$out/Containerfile"
 sum=(sha256sum)
 command -v sha256sum >/dev/null || sum=(shasum -a 256)
 files | (cd "$out" && xargs "${sum[@]}") >"$source/sums"

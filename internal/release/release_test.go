@@ -163,6 +163,7 @@ func newRepository(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	write(t, dir, ".gitignore", "/bin/\n")
+	write(t, dir, "deploy/Containerfile", "FROM scratch\n")
 	write(t, dir, "go.mod", "module github.com/treatyhq/treaty\n\n"+goMod+"\n")
 	write(t, dir, plugin+"/go.mod", "module github.com/treatyhq/treaty/"+plugin+"\n\n"+goMod+"\n")
 	write(t, dir, plugin+"/go.work", goMod+"\n\nuse .\n")
