@@ -9,6 +9,9 @@ GOLANGCI_LINT = $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 # The plugin of buf has its own module for the same reason.
 BUF_PLUGIN = cmd/buf-plugin-treaty
 
+# So have the tests of the files in deploy.
+DEPLOY_CHECKS = deploy/checks
+
 # The race detector needs a C compiler.
 CC_FOUND := $(shell command -v "$$($(GO) env CC | cut -d' ' -f1)" 2>/dev/null)
 RACE := $(if $(CC_FOUND),-race)
@@ -53,6 +56,7 @@ lint-go: ## Check the Go code and go.mod.
 	if [ -n "$$unformatted" ]; then echo "not formatted; run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet -tags proof ./...
 	$(GO) vet -C $(BUF_PLUGIN) ./...
+	$(GO) vet -C $(DEPLOY_CHECKS) ./...
 	$(GOLANGCI_LINT) run ./...
 	$(GO) mod tidy -diff
 
@@ -96,7 +100,12 @@ test: typescript postgres ## Run all tests except the proof, with the race detec
 	$(if $(RACE),,@echo "no C compiler found: running without the race detector")
 	$(GO) test $(RACE) -timeout 30m $(SLOWEST) ./...
 	$(GO) test -C $(BUF_PLUGIN) ./...
+	$(GO) test -C $(DEPLOY_CHECKS) -short -count=1 ./...
 	$(if $(RACE),$(GO) test -run '^TestExplore' ./services/sagas)
+
+.PHONY: release
+release: ## Build the programs of a release into bin/release. TARGETS=linux/amd64 builds for fewer systems.
+	GO='$(GO)' TARGETS='$(TARGETS)' tools/release.sh
 
 COUNT = 20
 PKGS = ./...
@@ -107,7 +116,8 @@ stress: ## Run the tests COUNT=20 times on busy cores, to find flaky ones. PKGS=
 
 .PHONY: proof
 proof: typescript bin/jaeger bin/grpcurl bin/spire ## Kill processes under load and audit the result, with a real Jaeger.
-	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/...
+	$(GO) test -tags proof -count=1 -timeout 45m -v ./proof/... ./internal/jaegertest/... ./internal/release/...
+	$(GO) test -C $(DEPLOY_CHECKS) -count=1 -v ./...
 
 .PHONY: bench
 bench: ## Compare sagas with the same calls made directly. Pass flags in ARGS, e.g. ARGS=--json.

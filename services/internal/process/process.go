@@ -16,6 +16,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -101,7 +102,9 @@ func run(ctx context.Context, service Service, args []string) (err error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
 		defer cancel()
-		err = errors.Join(err, stopTelemetry(ctx))
+		if err := stopTelemetry(ctx); err != nil {
+			slog.Warn("the last spans and metrics were lost; nothing else is affected", "error", err)
+		}
 	}()
 	database := service.Database
 	database.Path = settings.database

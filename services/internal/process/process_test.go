@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 func TestParse(t *testing.T) {
@@ -106,6 +109,37 @@ func closed(t *testing.T, p *Process) string {
 		return "database closed"
 	}
 	return "database open"
+}
+
+// TestStopsWithoutCollector checks that a service which has done all its work ends with the code 0, although nobody
+// takes its last spans. Whoever restarts what failed would restart it.
+func TestStopsWithoutCollector(t *testing.T) {
+	lost := &lostExporter{}
+	autoexport.RegisterSpanExporter("lost", func(context.Context) (sdktrace.SpanExporter, error) { return lost, nil })
+	t.Setenv("OTEL_TRACES_EXPORTER", "lost")
+	ctx, cancel := context.WithCancel(t.Context())
+	service := Service{Name: "test", Listen: "127.0.0.1:0", Register: func(context.Context, *Process) error {
+		cancel()
+		return nil
+	}}
+	silenceStdout(t)
+	if err := run(ctx, service, []string{"--db=" + filepath.Join(t.TempDir(), "x.db")}); err != nil || !lost.asked {
+		t.Errorf("it ended with %v, and the exporter was asked for the last spans: %t; want no error", err, lost.asked)
+	}
+}
+
+// lostExporter is an exporter whose collector is gone.
+type lostExporter struct{ asked bool }
+
+// ExportSpans loses the spans.
+func (*lostExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error {
+	return context.DeadlineExceeded
+}
+
+// Shutdown fails like the export of the last spans.
+func (e *lostExporter) Shutdown(context.Context) error {
+	e.asked = true
+	return context.DeadlineExceeded
 }
 
 func TestBadExporter(t *testing.T) {
