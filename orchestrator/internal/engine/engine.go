@@ -36,6 +36,15 @@ type Config struct {
 	// which is found out within a second or so. It must not block. Default: it isn't called.
 	Writable func(cause error)
 
+	// Valid returns whether this process may drive the store's sagas, if another one may take them over. It is asked
+	// before each command is sent, so it must be quick. Once it has returned false, it must always return false. Default:
+	// no other process may.
+	Valid func() bool
+
+	// Fenced is called when the store has refused a commit since another process owns the sagas. It must not block, and
+	// may be called more than once. Default: it isn't called.
+	Fenced func()
+
 	// Local returns whether a method starts a child saga of this engine. Nil: no method does.
 	Local func(method string) bool
 
@@ -132,6 +141,12 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	if config.Writable == nil {
 		config.Writable = func(error) {}
 	}
+	if config.Valid == nil {
+		config.Valid = func() bool { return true }
+	}
+	if config.Fenced == nil {
+		config.Fenced = func() {}
+	}
 	if config.now == nil {
 		config.now = time.Now
 	}
@@ -155,11 +170,11 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 	e.writer = &writer{
 		groups: newGroupCommitter(config.Store, config.Observer, &writable{
 			store: config.Store, work: e.work, logger: config.Logger, changed: config.Writable,
-		}),
+		}, config.Fenced),
 		replies: replies,
 		waker:   e.waker, logger: config.Logger,
 	}
-	e.gate = &gate{store: config.Store, work: e.work, logger: config.Logger, changed: func(condition error) {
+	e.gate = &gate{store: config.Store, valid: config.Valid, work: e.work, logger: config.Logger, changed: func(condition error) {
 		config.Changed(condition)
 		e.notifier.feeds.conditionChanged()
 	}}
@@ -218,6 +233,14 @@ func (e *Engine) Stop(ctx context.Context) {
 	e.work.stop(ctx)
 	e.writer.groups.close()
 	e.register.releaseAll()
+}
+
+// Wake wakes sagas that are due because of an event, if the store knows it and the engine doesn't: another process has
+// published the event. It returns at once.
+func (e *Engine) Wake(sagas ...string) {
+	for _, id := range sagas {
+		e.waker.queue.add(id)
+	}
 }
 
 // ask puts an input into a saga's mailbox and waits until its turn is durable.

@@ -24,10 +24,11 @@ var ErrEpochAhead = errors.New("the store's epoch is more than a day ahead of th
 // know. Nothing was recorded.
 var ErrRestoring = errors.New("the store was restored from a backup, and waits for its participants")
 
-// gate says whether sagas may be driven. It is open unless the store was replaced or is being compared with its
-// participants after a restore. All methods may be called concurrently.
+// gate says whether sagas may be driven. It is open unless the store was replaced, another process has taken over its
+// sagas, or it is being compared with its participants after a restore. All methods may be called concurrently.
 type gate struct {
 	store  Store
+	valid  func() bool // see Config.Valid
 	work   *work
 	logger *slog.Logger
 
@@ -48,11 +49,14 @@ type laterStore struct {
 }
 
 // closed returns whether no saga may be driven.
-func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() != nil }
+func (g *gate) closed() bool { return g.cause.Load() != nil || g.restoring.Load() != nil || !g.valid() }
 
-// err returns why no saga may be driven: ErrReplaced, ErrEpochAhead or ErrRestoring. It returns nil if the gate is
-// open.
+// err returns why no saga may be driven: ErrReplaced, ErrEpochAhead, ErrRestoring or journal.ErrFenced. It returns nil
+// if the gate is open.
 func (g *gate) err() error {
+	if !g.valid() {
+		return journal.ErrFenced
+	}
 	if cause := g.cause.Load(); cause != nil {
 		return *cause
 	}
@@ -157,5 +161,6 @@ func (g *gate) remember() {
 // than once; the first cause stays, and so does the highest epoch.
 func (e *Engine) Replaced(cause string, epoch uint64) { e.gate.replaced(cause, epoch) }
 
-// Condition returns ErrReplaced, ErrEpochAhead or ErrRestoring while no saga is driven, and nil otherwise.
+// Condition returns ErrReplaced, ErrEpochAhead, ErrRestoring or journal.ErrFenced while no saga is driven, and nil
+// otherwise.
 func (e *Engine) Condition() error { return e.gate.err() }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type groupCommitter struct {
 	store    Store
 	observer Observer
 	writable *writable
+	fenced   func() // see Config.Fenced
 
 	mu      sync.Mutex
 	waiting []*pendingTurn
@@ -41,17 +43,17 @@ type pendingTurn struct {
 	done  chan struct{} // receives one token when the commit of the group has returned
 }
 
-func newGroupCommitter(store Store, observer Observer, writable *writable) *groupCommitter {
+func newGroupCommitter(store Store, observer Observer, writable *writable, fenced func()) *groupCommitter {
 	c := &groupCommitter{
-		store: store, observer: observer, writable: writable,
+		store: store, observer: observer, writable: writable, fenced: fenced,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	go c.loop()
 	return c
 }
 
-// commit returns once the turn is durable. An error means that the commit of its group failed, so that it isn't known
-// whether the turn is durable. It must not be called after close.
+// commit returns once the turn is durable. An error other than journal.ErrFenced means that the commit of its group
+// failed, so that it isn't known whether the turn is durable. It must not be called after close.
 func (c *groupCommitter) commit(turn *pendingTurn) error {
 	c.mu.Lock()
 	c.waiting = append(c.waiting, turn)
@@ -139,6 +141,9 @@ func (c *groupCommitter) write(turns []*pendingTurn, group []*journal.Entry) {
 		c.observer.GroupCommitted(len(group), time.Since(began))
 	}
 	c.writable.noted(err)
+	if errors.Is(err, journal.ErrFenced) {
+		c.fenced()
+	}
 	for _, turn := range turns {
 		turn.err = err
 		turn.done <- struct{}{}

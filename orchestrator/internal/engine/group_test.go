@@ -37,7 +37,7 @@ func (s *groupStore) first() int {
 
 func newTestCommitter(tb testing.TB) (*groupCommitter, *groupStore) {
 	store := new(groupStore)
-	committer := newGroupCommitter(store, NoObserver{}, new(writable))
+	committer := newGroupCommitter(store, NoObserver{}, new(writable), func() {})
 	tb.Cleanup(committer.close)
 	return committer, store
 }

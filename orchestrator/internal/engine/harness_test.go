@@ -260,6 +260,8 @@ type fixture struct {
 	observer       engine.Observer  // default: none
 	startLimits    engine.StartLimits
 	writable       func(cause error) // default: none
+	valid          func() bool       // default: always
+	fenced         func()            // default: none
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -295,7 +297,7 @@ func (w *fixture) open() {
 		Definitions: w.code, Logger: w.logger, Retention: w.retention,
 		ChildRetention: w.childRetention,
 		EventRetention: w.eventRetention, IDRetention: w.idRetention, StartLimits: w.startLimits,
-		TurnLimit: w.turnLimit, Writable: w.writable,
+		TurnLimit: w.turnLimit, Writable: w.writable, Valid: w.valid, Fenced: w.fenced,
 		Local: func(method string) bool { return w.code[method] != nil },
 	}, w.now))
 	if err != nil {
@@ -367,6 +369,7 @@ type hooked struct {
 	afterOpen func()
 	afterDue  func()
 	onLoad    func()
+	loadErr   func(id string) error
 	onAppend  func([]*journal.Entry) error
 	onRaise   func() error
 }
@@ -390,6 +393,11 @@ func (h *hooked) Due(ctx context.Context, until time.Time, n int) ([]journal.Due
 func (h *hooked) Load(ctx context.Context, id string) (*journal.Journal, error) {
 	if h.onLoad != nil {
 		h.onLoad()
+	}
+	if h.loadErr != nil {
+		if err := h.loadErr(id); err != nil {
+			return nil, err
+		}
 	}
 	return h.Store.Load(ctx, id)
 }

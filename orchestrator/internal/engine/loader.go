@@ -53,7 +53,8 @@ func (l *loader) ensureLoaded(inst *instance, m message) error {
 		l.damaged.add(inst.id, err)
 	}
 	switch {
-	case errors.Is(err, journal.ErrNotFound), errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrKey):
+	case errors.Is(err, journal.ErrNotFound), errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrKey),
+		errors.Is(err, journal.ErrElsewhere):
 		return fmt.Errorf("loading saga %s: %w", inst.id, err)
 	case m.answer != nil:
 		return fmt.Errorf("loading saga %s: %w", inst.id, err)

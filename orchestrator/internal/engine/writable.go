@@ -28,7 +28,8 @@ type writable struct {
 
 // noted takes note of what became of a commit.
 func (w *writable) noted(err error) {
-	if err == nil && !w.failing.Load() || errors.Is(err, journal.ErrInvalid) || errors.Is(err, journal.ErrClosed) {
+	if err == nil && !w.failing.Load() || errors.Is(err, journal.ErrInvalid) || errors.Is(err, journal.ErrClosed) ||
+		errors.Is(err, journal.ErrFenced) {
 		return
 	}
 	w.mu.Lock()

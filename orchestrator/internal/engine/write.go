@@ -25,7 +25,7 @@ type writer struct {
 }
 
 // write makes the turn that an instance just made durable. The errors are errUnwritable, journal.ErrExists,
-// journal.ErrPurged and ErrInDoubt.
+// journal.ErrPurged, journal.ErrFenced and ErrInDoubt.
 func (w *writer) write(inst *instance, out machine.Output) error {
 	saga := inst.machine.Saga()
 	data, err := proto.MarshalOptions{}.MarshalAppend(inst.turnSpace(), out.Turn)
@@ -43,6 +43,8 @@ func (w *writer) write(inst *instance, out machine.Output) error {
 	}
 	err = w.groups.commit(inst.turn)
 	switch {
+	case errors.Is(err, journal.ErrFenced):
+		return err
 	case err != nil:
 		inst.unannounced = true
 		if leftOut, due := w.failures.due(); due {
@@ -76,6 +78,8 @@ func (w *writer) publish(events []*journal.Event) (woken int, err error) {
 	turn := &pendingTurn{entry: journal.Entry{Events: events}, done: make(chan struct{}, 1)}
 	err = w.groups.commit(turn)
 	switch {
+	case errors.Is(err, journal.ErrFenced):
+		return 0, err
 	case err != nil:
 		return 0, fmt.Errorf("%w: %w", ErrInDoubt, err)
 	case errors.Is(turn.entry.Err, journal.ErrExists):
