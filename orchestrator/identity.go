@@ -25,23 +25,23 @@ func (s *settings) checkName() error {
 	return nil
 }
 
-// self returns what participants are told about this orchestrator.
-func (r *running) self() *dispatch.Self {
-	identity := r.store.Identity()
+// self returns what participants are told about a shard of this orchestrator's store. d is what drives it.
+func (d *driven) self(store journal.Store, shard string) *dispatch.Self {
+	identity := store.Identity()
 	return &dispatch.Self{
-		Scope: wire.ScopeName(identity.Name, theShard), StoreID: identity.StoreID, Build: build(),
+		Scope: wire.ScopeName(identity.Name, shard), StoreID: identity.StoreID, Build: build(),
 		Epoch: identity.Epoch, PreviousEpoch: identity.PreviousEpoch, Position: identity.Position,
 		Restored:     identity.Restored != nil,
-		NextPosition: r.store.RaisePosition,
+		NextPosition: store.RaisePosition,
 		Horizon: func() time.Time {
-			if <-r.engineSet; r.engine == nil {
+			if <-d.set; d.engine == nil {
 				return time.Time{}
 			}
-			return r.engine.Horizon()
+			return d.engine.Horizon()
 		},
 		Replaced: func(cause string, epoch uint64) {
-			if <-r.engineSet; r.engine != nil {
-				r.engine.Replaced(cause, epoch)
+			if <-d.set; d.engine != nil {
+				d.replaced(cause, epoch)
 			}
 		},
 	}
@@ -56,12 +56,15 @@ func build() string {
 	return info.Main.Path + " " + info.Main.Version
 }
 
-// conditionChanged is called by the engine when it begins or ceases to drive sagas.
-func (r *running) conditionChanged(condition error) {
+// conditionChanged is called by the engine of a scope when it begins or ceases to drive sagas.
+func (r *running) conditionChanged(scope string, condition error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.condition = condition
-	if condition == nil {
+	delete(r.conditions, scope)
+	if condition != nil {
+		r.conditions[scope] = condition
+	}
+	if len(r.conditions) == 0 {
 		r.telemetry.DrivingBegan()
 	} else {
 		r.telemetry.DrivingEnded()
@@ -90,7 +93,7 @@ func (r *running) recovered() {
 func (r *running) setHealth() {
 	switch {
 	case !r.ready || r.server == nil:
-	case r.condition == nil && r.unwritable == nil:
+	case len(r.conditions) == 0 && r.unwritable == nil:
 		r.server.SetReady()
 	default:
 		r.server.SetUnready()
@@ -99,13 +102,19 @@ func (r *running) setHealth() {
 
 // participantMemory is what the dispatcher remembers about participants, in the store.
 type participantMemory struct {
-	store journal.Store
+	store participantStore
 
 	mu       sync.Mutex
 	services map[string]journal.Participant
 }
 
-func newParticipantMemory(ctx context.Context, store journal.Store) (*participantMemory, error) {
+// participantStore is what participantMemory needs of a store.
+type participantStore interface {
+	Participants(ctx context.Context) ([]journal.Participant, error)
+	PutParticipant(ctx context.Context, participant journal.Participant) error
+}
+
+func newParticipantMemory(ctx context.Context, store participantStore) (*participantMemory, error) {
 	known, err := store.Participants(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading what is known about participants: %w", err)

@@ -143,8 +143,13 @@ func (o *observer) CodeEnded() { o.telemetry.CodeEnded() }
 // GroupCommitted measures the commit.
 func (o *observer) GroupCommitted(turns int, took time.Duration) { o.telemetry.Committed(turns, took) }
 
+// sagaLister is what countSuspended needs of a store.
+type sagaLister interface {
+	List(ctx context.Context, params journal.ListParams) ([]*journal.Row, error)
+}
+
 // countSuspended counts the suspended sagas as open. Recovery doesn't load them.
-func (o *observer) countSuspended(ctx context.Context, store journal.Store) error {
+func (o *observer) countSuspended(ctx context.Context, store sagaLister) error {
 	if !o.telemetry.Metering() {
 		return nil
 	}

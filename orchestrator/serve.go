@@ -17,11 +17,9 @@ import (
 	"github.com/treatyhq/treaty/internal/heapfloor"
 	"github.com/treatyhq/treaty/internal/progress"
 	"github.com/treatyhq/treaty/orchestrator/internal/audit"
-	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
-	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/postgres"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -33,6 +31,9 @@ const (
 
 	// stopTimeout is how long attempts in flight may take to end.
 	stopTimeout = 10 * time.Second
+
+	// handOverTimeout is how long attempts in flight may take to end when their shard is handed over.
+	handOverTimeout = 250 * time.Millisecond
 
 	// closeTimeout is how long the connections to participants may take to close.
 	closeTimeout = time.Second
@@ -64,7 +65,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	}
 
 	defer heapfloor.Hold(o.settings.heapFloor)()
-	r := running{logger: o.logger, engineSet: make(chan struct{})}
+	r := running{o: o, code: code, logger: o.logger, conditions: make(map[string]error)}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if r.telemetry, err = telemetry.New(ctx, telemetry.Config{
 		Logger: o.logger, SpanExporter: o.settings.spanExporter, SpanProcessors: o.settings.spanProcessors,
@@ -75,12 +76,9 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	opened := progress.Watch(func(elapsed time.Duration) {
 		o.logger.Info("opening the store", "store", o.settings.store, "elapsed", elapsed)
 	})
-	r.store, err = stores.Open(ctx, o.settings.store, journal.Opening{Name: o.settings.name})
+	err = r.open(ctx)
 	opened()
 	if err != nil {
-		return err
-	}
-	if r.store, err = o.sealed(ctx, r.store); err != nil {
 		return err
 	}
 	memory, err := newParticipantMemory(ctx, r.store)
@@ -94,8 +92,6 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	self := r.self()
-	scope := r.dispatcher.Open(self)
 	observer := &observer{telemetry: r.telemetry, catalog: o.catalog}
 	if err := observer.countSuspended(ctx, r.store); err != nil {
 		return err
@@ -110,30 +106,16 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if observer.exportSince, err = r.mark.begin(ctx, r.store.Identity().Traced); err != nil {
 		return fmt.Errorf("preparing to export spans: %w", err)
 	}
-	definitions := slices.Sorted(maps.Keys(code))
-	children := childsaga.New(childsaga.Params{
-		Participants: r.dispatcher, Observer: observer, Catalog: o.catalog, Definitions: definitions,
-		Remote: o.settings.services(), Telemetry: r.telemetry,
-	})
-	r.engine, err = engine.New(ctx, engine.Config{
-		Store: r.store, Scope: self.Scope, Dispatcher: children, Catalog: o.catalog, Definitions: code, Observer: children,
-		Participants: scope, Local: children.Local, Changed: r.conditionChanged, Logger: o.logger,
-		Retention: o.retention(code), ChildRetention: o.settings.childRetention,
-		EventRetention:   o.settings.eventRetention,
-		EventIDRetention: o.settings.eventIDs, IDRetention: o.settings.sagaIDs, StartLimits: o.settings.starts,
-		TurnLimit: o.settings.turnLimit, Writable: r.writableChanged,
-	})
+	api, err := r.drive(ctx, listener)
 	if err != nil {
 		return err
 	}
-	children.SetEngine(r.engine)
-	close(r.engineSet)
 	if o.settings.audit != nil {
 		r.audit = audit.New(o.settings.audit)
 	}
 	r.server, err = server.New(server.Config{
-		Engine: server.Drive(r.engine), Store: r.store, Name: o.settings.name, Catalog: o.catalog,
-		Definitions: definitions,
+		Engine: api, Store: r.store, Name: o.settings.name, Catalog: o.catalog,
+		Definitions: slices.Sorted(maps.Keys(code)),
 		Telemetry:   r.telemetry, Logger: o.logger, TLS: o.tls, Identities: o.identities, Parents: o.parents,
 		Options: o.settings.serverOptions, Tokens: o.settings.tokens,
 		Audit: r.audit, Authorizer: o.settings.authorizer, Exposed: o.settings.exposed(listener),
@@ -144,7 +126,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 	if err != nil {
 		return err
 	}
-	o.settings.warnAboutServices(o.logger, o.catalog, children.Local)
+	o.settings.warnAboutServices(o.logger, o.catalog, r.children().Local)
 	o.settings.warnAboutInsecure(o.logger)
 	o.settings.warnAboutOpenAccess(o.logger, listener)
 	o.warnAboutIdentities(listener)
@@ -224,11 +206,7 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 		defer cancel()
 		serveErr = r.server.Serve(&watchedListener{Listener: listener, logger: o.logger})
 	}()
-	done := progress.Watch(func(elapsed time.Duration) {
-		o.logger.Info("recovering sagas", "recovered", r.engine.Recovered(), "elapsed", elapsed)
-	})
-	recovered, err := r.engine.Recover(ctx)
-	done()
+	recovered, err := r.recover(ctx)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("recovering sagas: %w", err)
 	}
@@ -265,14 +243,18 @@ func (o *Orchestrator) run(parent context.Context, r *running, listener net.List
 
 // running is everything that must be stopped at the end.
 type running struct {
+	o          *Orchestrator
+	code       map[string]machine.Code
 	logger     *slog.Logger
 	telemetry  *telemetry.Telemetry
-	store      stores.Store
+	store      database
+	own        journal.Store      // the store, if no other process shares it; else nil
+	shared     *postgres.Database // the store, if others share it; else nil
 	dispatcher *dispatch.Dispatcher
-	engine     *engine.Engine
+	only       *driven // all sagas of a store that isn't shared; nil before it was made
+	share      *share  // what is driven of a shared one; nil before it was made
 	server     *server.Server
 	serving    chan struct{} // closed when the server has stopped; nil before it was started
-	engineSet  chan struct{} // closed when engine is set
 	audit      *audit.Log    // nil: none
 	observer   *observer
 	mark       *traceMark
@@ -280,15 +262,15 @@ type running struct {
 	marking    func() // ends the goroutine that keeps the mark; nil if there is none
 
 	mu         sync.Mutex
-	condition  error // why the engine drives no saga, or nil
-	unwritable error // why the store refuses commits, or nil
-	ready      bool  // all open sagas have been recovered
+	conditions map[string]error // why sagas aren't driven, by scope
+	unwritable error            // why the store refuses commits, or nil
+	ready      bool             // all open sagas have been recovered
 }
 
 // keepMark exports the spans again that the last process may have lost, and keeps the mark, until stop is called. It
 // does nothing if no spans are exported.
 func (r *running) keepMark() {
-	if !r.telemetry.Tracing() {
+	if !r.telemetry.Tracing() || r.only == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -299,7 +281,7 @@ func (r *running) keepMark() {
 	}
 	go func() {
 		defer close(ended)
-		r.mark.run(ctx, r.observer.exportSince, r.engine.Settled, r.observer.export)
+		r.mark.run(ctx, r.observer.exportSince, r.only.engine.Settled, r.observer.export)
 	}()
 }
 
@@ -312,12 +294,13 @@ func (r *running) stop() error {
 		r.server.Drain(ctx)
 		cancel()
 	}
-	if r.engine == nil {
-		close(r.engineSet) // those who wait for it find none
-	} else {
+	if r.only != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-		r.engine.Stop(ctx)
+		r.only.stop(ctx)
 		cancel()
+	}
+	if r.share != nil {
+		r.share.leave()
 	}
 	if r.serving != nil {
 		r.server.Close()

@@ -170,6 +170,9 @@ const (
 	ErrorReason_ERROR_REASON_LIMIT_REACHED ErrorReason = 63
 	// FAILED_PRECONDITION. What is stored is sealed with a key that the orchestrator doesn't have.
 	ErrorReason_ERROR_REASON_KEY_MISSING ErrorReason = 64
+	// UNAVAILABLE. Another orchestrator of the same store drives the saga now, or this one drives none yet. Nothing was
+	// recorded. Repeat the call, with the same request id or name, at another orchestrator.
+	ErrorReason_ERROR_REASON_DRIVEN_ELSEWHERE ErrorReason = 65
 )
 
 // Enum value maps for ErrorReason.
@@ -234,6 +237,7 @@ var (
 		62: "ERROR_REASON_STREAM_STALLED",
 		63: "ERROR_REASON_LIMIT_REACHED",
 		64: "ERROR_REASON_KEY_MISSING",
+		65: "ERROR_REASON_DRIVEN_ELSEWHERE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -295,6 +299,7 @@ var (
 		"ERROR_REASON_STREAM_STALLED":          62,
 		"ERROR_REASON_LIMIT_REACHED":           63,
 		"ERROR_REASON_KEY_MISSING":             64,
+		"ERROR_REASON_DRIVEN_ELSEWHERE":        65,
 	}
 )
 
@@ -329,7 +334,7 @@ var File_treaty_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\xf7\x0e\n" +
+	"\x1ctreaty/v1/error_reason.proto\x12\ttreaty.v1*\x9a\x0f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\x1f\n" +
@@ -390,7 +395,8 @@ const file_treaty_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_OTHER_PUBLISHER\x10=\x12\x1f\n" +
 	"\x1bERROR_REASON_STREAM_STALLED\x10>\x12\x1e\n" +
 	"\x1aERROR_REASON_LIMIT_REACHED\x10?\x12\x1c\n" +
-	"\x18ERROR_REASON_KEY_MISSING\x10@B3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
+	"\x18ERROR_REASON_KEY_MISSING\x10@\x12!\n" +
+	"\x1dERROR_REASON_DRIVEN_ELSEWHERE\x10AB3Z1github.com/treatyhq/treaty/gen/treaty/v1;treatyv1b\x06proto3"
 
 var (
 	file_treaty_v1_error_reason_proto_rawDescOnce sync.Once

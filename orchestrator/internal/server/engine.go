@@ -2,11 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/orchestrator/internal/engine"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
+
+// ErrNoShard says that this process drives no shard of its store now, so that it can't start a saga. Nothing was
+// recorded.
+var ErrNoShard = errors.New("this orchestrator owns no shard of the store now")
 
 // Engine is the part of engine.Engine that the API uses; Drive adapts one. The errors are those of the engine's
 // methods.

@@ -31,6 +31,10 @@ const (
 	stopping = "the orchestrator is stopping; sagas continue when it runs again: repeat the call then, with " +
 		"the same request id or name"
 	stoppingEvents = "the orchestrator is stopping; repeat the call when it runs again"
+
+	drivenElsewhere = "another orchestrator of the same store drives the saga: repeat the call there, or here once " +
+		"this one does, with the same request id or name"
+	drivesNone = "this orchestrator drives no saga of the store now: repeat the call at another one, or later"
 )
 
 // causes is searched in order. What the store says comes before engine.ErrInDoubt, which wraps it.
@@ -92,6 +96,18 @@ var causes = []cause{
 	{
 		is: engine.ErrStopping, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,
 		message: stopping, events: stoppingEvents,
+	},
+	{
+		is: journal.ErrElsewhere, code: codes.Unavailable,
+		reason: treatyv1.ErrorReason_ERROR_REASON_DRIVEN_ELSEWHERE, message: drivenElsewhere,
+	},
+	{
+		is: journal.ErrFenced, code: codes.Unavailable,
+		reason: treatyv1.ErrorReason_ERROR_REASON_DRIVEN_ELSEWHERE, message: drivenElsewhere, events: drivesNone,
+	},
+	{
+		is: ErrNoShard, code: codes.Unavailable,
+		reason: treatyv1.ErrorReason_ERROR_REASON_DRIVEN_ELSEWHERE, message: drivesNone, events: drivesNone,
 	},
 	{
 		is: journal.ErrClosed, code: codes.Unavailable, reason: treatyv1.ErrorReason_ERROR_REASON_STOPPING,

@@ -15,9 +15,6 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
-// ErrNone says that this process drives no shard now, so that it can't start a saga. Nothing was recorded.
-var ErrNone = errors.New("this orchestrator owns no shard of the store now")
-
 // Rows reads the rows of sagas, of all shards.
 type Rows interface {
 	// Get returns the row of a saga, with its shard. It returns journal.ErrNotFound if there is no such saga.
@@ -104,7 +101,7 @@ func (e *Engines) birthplace(name string) (*engine.Engine, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if len(e.numbers) == 0 {
-		return nil, ErrNone
+		return nil, server.ErrNoShard
 	}
 	return e.driven[e.numbers[maphash.String(e.seed, name)%uint64(len(e.numbers))]], nil
 }
@@ -302,7 +299,7 @@ func (e *Engines) Publish(ctx context.Context, events []*journal.Event) (woken i
 			return woken, err
 		}
 	}
-	return 0, ErrNone
+	return 0, server.ErrNoShard
 }
 
 // WatchEvents implements server.EventEngine.

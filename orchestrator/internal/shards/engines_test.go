@@ -8,7 +8,7 @@ import (
 
 	"github.com/treatyhq/treaty/internal/postgrestest"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
-	"github.com/treatyhq/treaty/orchestrator/internal/shards"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
 )
 
 // sagas is how many sagas a test starts at once.
@@ -69,7 +69,7 @@ func TestInstances(t *testing.T) {
 	for _, subject := range subjects("second") {
 		w.await(ids[subject], b)
 	}
-	if _, err := a.tryStart("applicants/late"); !errors.Is(err, shards.ErrNone) {
+	if _, err := a.tryStart("applicants/late"); !errors.Is(err, server.ErrNoShard) {
 		t.Errorf("starting a saga without a shard: %v", err)
 	}
 	if n := len(w.participant.done); n != 2*len(ids) || w.participant.stale != 0 {

@@ -2,11 +2,13 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/postgres"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/sqlite"
 )
 
@@ -14,6 +16,24 @@ import (
 var schemes = []scheme{
 	{"", `a SQLite file ("treaty.db")`, store(sqlite.Open), reader(sqlite.OpenReadOnly), sqlite.Backup,
 		sqlite.BackupProgress, sqlite.Restore},
+	{"postgres", `a PostgreSQL database ("postgres://host/database")`, notAlone, reader(postgres.OpenReadOnly),
+		noBackup, noProgress, noRestore},
+	{"postgresql", `a PostgreSQL database ("postgresql://host/database")`, notAlone, reader(postgres.OpenReadOnly),
+		noBackup, noProgress, noRestore},
+}
+
+func notAlone(context.Context, string, journal.Opening) (Store, error) {
+	return nil, errors.New("a PostgreSQL database isn't opened as a whole")
+}
+
+func noBackup(context.Context, string, string) (time.Time, error) {
+	return time.Time{}, errors.New("back up a PostgreSQL database with its own tools, such as pg_basebackup")
+}
+
+func noProgress(string, string) (written, whole int64) { return 0, 0 }
+
+func noRestore(context.Context, string, journal.RestoreParams) (journal.Restored, error) {
+	return journal.Restored{}, errors.New("a PostgreSQL database can't be marked as restored yet")
 }
 
 // scheme is a kind of store.

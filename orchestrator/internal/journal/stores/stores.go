@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
@@ -72,6 +73,13 @@ func OpenReadOnly(ctx context.Context, url string) (Reader, error) {
 func Check(url string) error {
 	_, err := find(url)
 	return err
+}
+
+// Shared returns whether the store that a URL names can be shared by several processes. Such a store is opened in
+// another way than by Open, which returns an error: each process owns only some of its shards.
+func Shared(url string) bool {
+	scheme, err := find(url)
+	return err == nil && strings.HasPrefix(scheme.name, "postgres")
 }
 
 // Backup copies the store that a URL names to a new file, while it may be open. It returns the time of the backup. The

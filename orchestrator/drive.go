@@ -1,0 +1,155 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/treatyhq/treaty/internal/progress"
+	"github.com/treatyhq/treaty/orchestrator/internal/childsaga"
+	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
+	"github.com/treatyhq/treaty/orchestrator/internal/engine"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/postgres"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
+	"github.com/treatyhq/treaty/orchestrator/internal/server"
+)
+
+// database is a store as what doesn't drive sagas uses it.
+type database interface {
+	journal.Reader
+	server.Store
+	participantStore
+	traceStore
+	stores.Handle
+
+	Gone() <-chan struct{}
+	Failed() <-chan struct{}
+	Size() journal.Size
+}
+
+// open opens the store.
+func (r *running) open(ctx context.Context) (err error) {
+	opening := journal.Opening{Name: r.o.settings.name}
+	if stores.Shared(r.o.settings.store) {
+		if r.o.settings.storeKeys != "" {
+			return errors.New("--store-keys: payloads can't be sealed in PostgreSQL yet: leave it out")
+		}
+		if r.shared, err = postgres.Connect(ctx, r.o.settings.store, opening); err == nil {
+			r.store = r.shared
+		}
+		return err
+	}
+	store, err := stores.Open(ctx, r.o.settings.store, opening)
+	if err != nil {
+		return err
+	}
+	r.store, r.own = store, store
+	if store, err = r.o.sealed(ctx, store); err == nil {
+		r.store, r.own = store, store
+	}
+	return err
+}
+
+// drive prepares to drive sagas, and returns what the API calls.
+func (r *running) drive(ctx context.Context, listener net.Listener) (server.Engine, error) {
+	if r.shared != nil {
+		var err error
+		if r.share, err = newShare(r, listener); err != nil {
+			return nil, err
+		}
+		return r.share.engines, nil
+	}
+	var err error
+	if r.only, err = r.newDriven(ctx, r.own, driving{shard: theShard, purges: true}); err != nil {
+		return nil, err
+	}
+	return server.Drive(r.only.engine), nil
+}
+
+// recover lets the sagas continue that haven't ended, and returns how many there are. Those of a shared store continue
+// when this process acquires their shards.
+func (r *running) recover(ctx context.Context) (recovered int, err error) {
+	if r.share != nil {
+		return 0, r.share.join(ctx)
+	}
+	e := r.only.engine
+	defer progress.Watch(func(elapsed time.Duration) {
+		r.logger.Info("recovering sagas", "recovered", e.Recovered(), "elapsed", elapsed)
+	})()
+	return e.Recover(ctx)
+}
+
+// driving says how a shard is driven.
+type driving struct {
+	shard  string
+	valid  func() bool // see engine.Config
+	fenced func()      // see engine.Config
+	purges bool        // this shard's engine deletes what is older than its retention, of all shards
+}
+
+// driven is a shard whose sagas are driven here.
+type driven struct {
+	running *running
+	name    string // its scope
+	engine  *engine.Engine
+	scope   *dispatch.Scope
+	set     chan struct{} // closed once engine is set, or never will be
+	valid   func() bool   // nil: always
+}
+
+// children returns what starts the sagas that are steps of others.
+func (r *running) children() *childsaga.Children {
+	return childsaga.New(childsaga.Params{
+		Participants: r.dispatcher, Observer: r.observer, Catalog: r.o.catalog,
+		Definitions: slices.Sorted(maps.Keys(r.code)), Remote: r.o.settings.services(), Telemetry: r.telemetry,
+	})
+}
+
+// newDriven makes the engine of a shard. Stop it at the end.
+func (r *running) newDriven(ctx context.Context, store journal.Store, how driving) (*driven, error) {
+	d := &driven{running: r, set: make(chan struct{}), valid: how.valid}
+	defer close(d.set)
+	self := d.self(store, how.shard)
+	d.name, d.scope = self.Scope, r.dispatcher.Open(self)
+	children := r.children()
+	settings := r.o.settings
+	config := engine.Config{
+		Store: store, Scope: self.Scope, Dispatcher: children, Catalog: r.o.catalog, Definitions: r.code,
+		Observer: children, Participants: d.scope, Local: children.Local, Logger: r.logger,
+		Changed: func(condition error) { r.conditionChanged(self.Scope, condition) },
+		Valid:   how.valid, Fenced: how.fenced, Writable: r.writableChanged,
+		StartLimits: settings.starts, TurnLimit: settings.turnLimit,
+	}
+	if how.purges {
+		config.Retention, config.ChildRetention = r.o.retention(r.code), settings.childRetention
+		config.EventRetention, config.EventIDRetention = settings.eventRetention, settings.eventIDs
+		config.IDRetention = settings.sagaIDs
+	}
+	var err error
+	if d.engine, err = engine.New(ctx, config); err != nil {
+		d.scope.Close()
+		return nil, err
+	}
+	children.SetEngine(d.engine)
+	return d, nil
+}
+
+// replaced is called when a participant knows a later epoch. If another process owns the shard by now, that is why.
+func (d *driven) replaced(cause string, epoch uint64) {
+	if d.valid == nil || d.valid() {
+		d.engine.Replaced(cause, epoch)
+	}
+}
+
+// stop ends what newDriven began. Attempts in flight may end until ctx ends.
+func (d *driven) stop(ctx context.Context) {
+	d.engine.Stop(ctx)
+	if d.running.shared != nil {
+		d.scope.Close()
+		d.running.conditionChanged(d.name, nil)
+	}
+}
