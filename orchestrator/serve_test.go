@@ -411,7 +411,7 @@ func TestWrongOptions(t *testing.T) {
 		"no certificate":    {orchestrator.WithTLS("nope.pem", "nope.key"), "nope.pem"},
 		"participant CA": {orchestrator.WithParticipantTLS(orchestrator.ParticipantTLS{CAFile: "nope.pem"}),
 			"nope.pem"},
-		"store of the future": {orchestrator.WithStore("postgres://localhost/treaty"), "name a SQLite file"},
+		"store of the future": {orchestrator.WithStore("mysql://localhost/treaty"), "name a SQLite file"},
 		"negative retention":  {orchestrator.WithRetention(-time.Hour), "retention of sagas"},
 		"of events":           {orchestrator.WithEventRetention(-time.Hour), "retention of events"},
 	} {
