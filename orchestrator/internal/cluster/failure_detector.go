@@ -11,8 +11,8 @@ const jumpTolerance = 250 * time.Millisecond
 // end the leases of all members that are well. So after a jump, that clock isn't believed for the length of a lease, in
 // which those members renew theirs. A jump back counts, too, since one forward may follow before the next look. So do
 // the first look and one after a long time without any, which can't tell whether there was a jump. A clock that is set
-// back would prolong the leases of the dead. So a member is suspected too if its renewals, by this instance's own clock,
-// haven't changed for longer than its lease.
+// back would prolong the leases of the dead. So a member is suspected, too, if its renewals haven't changed for longer
+// than its lease, by this instance's own clock.
 type failureDetector struct {
 	gap time.Duration // the longest time between two looks that tell whether there was a jump
 
