@@ -194,7 +194,6 @@ func newTransaction() *transaction {
 	t := &transaction{}
 	t.batch.Queue(begin)
 	t.batch.Queue(limitLocks)
-	t.batch.Queue(limitStatements)
 	return t
 }
 
