@@ -263,6 +263,20 @@ var rules = append(participantRules(), []rule{
 		reach: transitive,
 	},
 	{
+		name:  "cluster",
+		why:   "it says who drives a shard, and knows nothing of what is driven",
+		from:  []string{"orchestrator/internal/cluster"},
+		allow: []string{"golang.org/x/sys/unix"},
+	},
+	{
+		name: "cluster in PostgreSQL",
+		why:  "it keeps who owns a shard, and knows nothing of the store in the same database but how epochs follow",
+		from: []string{"orchestrator/internal/cluster/postgres"},
+		allow: []string{
+			"orchestrator/internal/cluster", "orchestrator/internal/journal", "github.com/jackc/pgx/v5/...",
+		},
+	},
+	{
 		name: "child sagas",
 		why:  "they plug into the engine, and know neither the stores nor the API",
 		from: []string{"orchestrator/internal/childsaga"},

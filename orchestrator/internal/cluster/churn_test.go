@@ -51,7 +51,7 @@ func (c *churn) step() {
 	i := c.alive[index]
 	switch c.random.IntN(9) {
 	case 0: // It crashes. What it may do until its lease ends counts all the same.
-		i.link.set(func(f *faults) { f.failing = true })
+		i.link.set(func(f *faults) { f.failing, f.crashed = true, true })
 		i.stop()
 		c.alive = append(c.alive[:index:index], c.alive[index+1:]...)
 	case 1: // It is told to stop, however its way to the database is.
@@ -77,10 +77,14 @@ func (c *churn) step() {
 	}
 }
 
-// heal ends all faults.
+// heal ends all faults of the instances that haven't crashed.
 func (c *churn) heal() {
-	for _, i := range c.alive {
-		i.link.set(func(f *faults) { *f = faults{} })
+	for _, i := range c.instances {
+		i.link.set(func(f *faults) {
+			if !f.crashed {
+				*f = faults{}
+			}
+		})
 	}
 	if len(c.alive) == 0 {
 		c.alive = append(c.alive, c.start())

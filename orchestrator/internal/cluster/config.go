@@ -55,8 +55,8 @@ type Config struct {
 	// Renewal is how often the lease is renewed. It must be shorter than half of Lease. Default a third of Lease.
 	Renewal time.Duration
 
-	// Poll is how often the member looks at the directory, and so how long free shards wait for it. Default
-	// DefaultPoll.
+	// Poll is how often the member looks at the directory, and so how long free shards wait for it. A member that is
+	// alone looks as often as it renews its lease. Default DefaultPoll.
 	Poll time.Duration
 
 	// Clock tells the time since any moment. It must go on while the process or the machine doesn't run, and must

@@ -47,8 +47,8 @@ func (m *Member) Wake() {
 	}
 }
 
-// View returns the directory as the member saw it last, at most Poll ago while the database answers. It is empty before
-// the first look. The caller must not change it.
+// View returns the directory as the member saw it last: at most Poll ago while the database answers, or Renewal ago if
+// it is alone. It is empty before the first look. The caller must not change it.
 func (m *Member) View() View {
 	if view := m.view.Load(); view != nil {
 		return *view

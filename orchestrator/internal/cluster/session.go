@@ -50,8 +50,8 @@ func (s *session) serve(stop context.Context) (handedOver bool) {
 		cancel() // Lost is called for all shards.
 	})
 
-	ticker := time.NewTicker(s.config.Poll)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	stopping := stop.Done()
 	for ctx.Err() == nil && s.lease.expire() > 0 {
 		if stop.Err() != nil {
@@ -63,15 +63,24 @@ func (s *session) serve(stop context.Context) (handedOver bool) {
 		if handedOver {
 			return true
 		}
+		timer.Reset(s.interval())
 		select {
 		case <-ctx.Done():
 		case <-stopping:
 		case <-s.wake:
-		case <-ticker.C:
+		case <-timer.C:
 		}
 	}
 	s.config.Logger.Warn("lost the lease; all shards are given up", "member", s.id)
 	return false
+}
+
+// interval returns how long to wait until the next look. A member that is alone has nobody to take shards from.
+func (s *session) interval() time.Duration {
+	if view := s.view.Load(); view != nil && len(view.Members) == 1 {
+		return s.config.Renewal
+	}
+	return s.config.Poll
 }
 
 // renew renews the lease until the context ends. It doesn't wait for an answer before it sends the next renewal.

@@ -92,20 +92,20 @@ func (d *Directory) changeMember(ctx context.Context, doing, statement, member s
 }
 
 // List implements cluster.Directory. It reads the shards first: the owner of one may leave before the members are read,
-// but who is missing there was a member before.
+// but who is missing there was a member before. It is called often, so it has no statements but those that read.
 func (d *Directory) List(ctx context.Context) (cluster.View, error) {
 	var view cluster.View
-	t := newTransaction()
-	t.queue(listShards).Query(func(rows pgx.Rows) (err error) {
+	var reading pgx.Batch
+	reading.Queue(listShards).Query(func(rows pgx.Rows) (err error) {
 		view.Shards, err = pgx.CollectRows(rows, scanShard)
 		return err
 	})
-	t.queue(listMembers).Query(func(rows pgx.Rows) (err error) {
+	reading.Queue(listMembers).Query(func(rows pgx.Rows) (err error) {
 		view.Members, err = pgx.CollectRows(rows, scanMember)
 		return err
 	})
-	t.queue(readClock).QueryRow(func(row pgx.Row) error { return row.Scan(&view.Time) })
-	if err := t.commit(ctx, d.pool); err != nil {
+	reading.Queue(readClock).QueryRow(func(row pgx.Row) error { return row.Scan(&view.Time) })
+	if err := d.pool.SendBatch(ctx, &reading).Close(); err != nil {
 		return cluster.View{}, fmt.Errorf("reading the cluster's members and shards: %w", err)
 	}
 	return view, nil
@@ -194,7 +194,6 @@ func newTransaction() *transaction {
 	t := &transaction{}
 	t.batch.Queue(begin)
 	t.batch.Queue(limitLocks)
-	t.batch.Queue(limitStatements)
 	return t
 }
 

@@ -219,3 +219,34 @@ func TestFailover(t *testing.T) {
 	m.await(3)
 	t.Logf("three members had their shares %v after the crash", time.Since(killed))
 }
+
+// A lease counts only once the standby has its renewal. No timeout may end the wait for it as if it had succeeded.
+func TestRenewalWaitsForStandby(t *testing.T) {
+	server, err := postgres.Start(t.Context(), postgres.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	d := newDatabase(t, server.DSN("postgres"))
+	_, err = d.directory.Join(t.Context(), cluster.Joining{Member: "a", Lease: time.Hour, Shards: 2, Lanes: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		"ALTER SYSTEM SET synchronous_standby_names = 'absent'", "SELECT pg_reload_conf()",
+	} {
+		if _, err := d.connect().Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for names := ""; names != "absent"; { // New connections have it once the server has read its configuration.
+		if err := d.connect().QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&names); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), cluster.DefaultLease)
+	defer cancel()
+	if err := d.open().Renew(ctx, "a"); err == nil {
+		t.Error("a renewal counts that no standby has")
+	}
+}

@@ -38,10 +38,8 @@ type removal struct {
 // waits for the rest, and none of its timeouts counts: to it, the session is neither idle nor executing a statement.
 func (r removal) force(ctx context.Context, pool *pgxpool.Pool) (removed int64, err error) {
 	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		for _, limit := range []string{limitLocks, limitStatements} {
-			if _, err := tx.Exec(ctx, limit); err != nil {
-				return err
-			}
+		if _, err := tx.Exec(ctx, limitLocks); err != nil {
+			return err
 		}
 		var session int32
 		if err := tx.QueryRow(ctx, readSession).Scan(&session); err != nil {

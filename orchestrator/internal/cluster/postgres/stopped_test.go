@@ -88,7 +88,7 @@ func commitSlowly(ctx context.Context, o order) error {
 
 // A process is stopped while a commit of it is open. The takeover doesn't wait until the process continues, and then
 // the commit fails.
-func TestStoppedProcess(t *testing.T) {
+func TestOpenCommit(t *testing.T) {
 	for name, partial := range map[string]bool{"between statements": false, "while it sends": true} {
 		t.Run(name, func(t *testing.T) {
 			d, claims := newOwner(t, postgrestest.Database(t))
