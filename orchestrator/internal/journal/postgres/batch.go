@@ -180,16 +180,16 @@ func (b *batch) dropFenced(ctx context.Context, cause error) (gone int, err erro
 	if err != nil {
 		return 0, errors.Join(cause, err)
 	}
-	held := make(map[int]bool)
+	held, member := make(map[Owned]bool), b.items[0].shard.owned.Member
 	for _, row := range results[0].rows {
-		held[int(number(row[0]))] = true
+		held[Owned{int(number(row[0])), uint64(number(row[1])), member}] = true
 	}
 	if b.fenced == nil {
 		b.fenced = make(map[Owned]bool)
 	}
 	before := len(b.items)
 	b.items = slices.DeleteFunc(b.items, func(one *item) bool {
-		if held[one.shard.owned.Shard] {
+		if held[one.shard.owned] {
 			return false
 		}
 		b.fenced[one.shard.owned] = true

@@ -87,7 +87,8 @@ func (d *Database) Hear(ctx context.Context, told journal.HeardScope) (before jo
 			return nil
 		}
 		_, err = tx.Exec(ctx, `UPDATE scopes SET epoch = $2, position = $3, store_id = $4, horizon = $5
-			WHERE scope = $1`, scope, signed(merged.Epoch), signed(merged.Position), encoded(merged.StoreID), microOrNil(merged.Horizon))
+			WHERE scope = $1`, scope, signed(merged.Epoch), signed(merged.Position), encoded(merged.StoreID),
+			microOrNil(merged.Horizon))
 		return err
 	})
 	return before, err

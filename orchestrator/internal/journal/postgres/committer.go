@@ -44,6 +44,7 @@ type committer struct {
 	mu      sync.Mutex
 	waiting []*appending
 	busy    map[string]bool // the sagas of the transactions that are under way
+	events  bool            // a transaction with events or awaits is under way
 	idle    []*writer       // the last one was used last
 	locked  func()          // if not nil, is called in each transaction with events or awaits once it has its locks
 
@@ -116,12 +117,13 @@ func (c *committer) start() {
 	c.running.Go(func() { w.run(taken) })
 }
 
-// choose takes the first Append that can be written, and those that can be written with it.
+// choose takes the first Append that can be written, and those that can be written with it. Transactions with events or
+// awaits would only wait for each other, so one of them is under way at a time.
 func (c *committer) choose() (taken []*appending) {
 	var blocked map[string]bool // the sagas of the Appends that were left
 	entries, bytes, rest := 0, 0, c.waiting[:0]
 	for _, a := range c.waiting {
-		fits := len(taken) == 0 || a.eventful == taken[0].eventful &&
+		fits := len(taken) == 0 && !(a.eventful && c.events) || len(taken) > 0 && a.eventful == taken[0].eventful &&
 			a.shard.owned.Member == taken[0].shard.owned.Member &&
 			entries+len(a.group) <= maxEntries && bytes+a.bytes <= maxGroupBytes
 		if fits && !a.any(c.busy) && !a.any(blocked) {
@@ -137,6 +139,7 @@ func (c *committer) choose() (taken []*appending) {
 	}
 	clear(c.waiting[len(rest):])
 	c.waiting = rest
+	c.events = c.events || len(taken) > 0 && taken[0].eventful
 	return taken
 }
 
@@ -170,6 +173,9 @@ func (c *committer) next(w *writer, written []*appending) []*appending {
 		for _, entry := range a.group {
 			delete(c.busy, entry.Saga)
 		}
+	}
+	if written[0].eventful {
+		c.events = false
 	}
 	taken := c.choose()
 	if len(taken) == 0 {

@@ -238,7 +238,8 @@ func eventsBefore(ctx context.Context, tx pgx.Tx, before time.Time, limit int) (
 		}
 		batch.Queue(`INSERT INTO past_events (position, store_time, source, id, publisher, digest)
 			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`, signed(event.Position),
-			event.StoreTime.UnixMicro(), encoded(event.Source), encoded(event.ID), publisher, eventDigest(event.Type, event.Subject, event.Data))
+			event.StoreTime.UnixMicro(), encoded(event.Source), encoded(event.ID), publisher,
+			eventDigest(event.Type, event.Subject, event.Data))
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return 0, fmt.Errorf("remember the ids of old events: %w", err)

@@ -14,8 +14,8 @@ var (
 		JOIN shards s ON s.shard = u.shard AND s.epoch = u.epoch AND s.owner = $3`,
 		[]uint32{int4ArrayType, int8ArrayType, textType}}
 
-	// heldStatement returns which of some shards a member still owns.
-	heldStatement = statement{"treaty_held", `SELECT s.shard FROM unnest($1, $2) AS u (shard, epoch)
+	// heldStatement returns which of some shards a member still owns, under the same epochs.
+	heldStatement = statement{"treaty_held", `SELECT s.shard, s.epoch FROM unnest($1, $2) AS u (shard, epoch)
 		JOIN shards s ON s.shard = u.shard AND s.epoch = u.epoch AND s.owner = $3
 		WHERE EXISTS (SELECT 1 FROM fences WHERE member = $3 AND NOT fenced)`,
 		[]uint32{int4ArrayType, int8ArrayType, textType}}

@@ -17,13 +17,43 @@ func TestStore(t *testing.T) {
 	postgrestest.Each(t, func(t *testing.T, major int) {
 		database := postgrestest.DatabaseOn(t, major)
 		urls := make(map[string]string) // by directory
+		var free []string               // schemas that can be used again, which is quicker than to make new ones
 		journaltest.Exercise(t, func(t *testing.T, dir string) journaltest.Store {
 			if urls[dir] == "" {
-				urls[dir] = newSchema(t, database)
+				if len(free) == 0 {
+					free = append(free, newSchema(t, database))
+				}
+				url := free[len(free)-1]
+				urls[dir], free = url, free[:len(free)-1]
+				t.Cleanup(func() { // after the store was closed
+					clearSchema(t, url)
+					free = append(free, url)
+				})
 			}
 			return openShard(t, urls[dir], 0)
 		})
 	})
+}
+
+// clearSchema deletes all rows of a store.
+func clearSchema(t testing.TB, url string) {
+	t.Helper()
+	ctx := context.Background() // the test's own has ended
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	_, err = conn.Exec(ctx, `DO $$ DECLARE name text; BEGIN
+		FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema()
+			AND tablename NOT IN ('schema_version', 'event_counter', 'event_buckets', 'saga_keys')
+		LOOP EXECUTE 'DELETE FROM ' || quote_ident(name); END LOOP;
+		UPDATE event_counter SET newest = 0;
+	END $$`)
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 var schemas atomic.Int64
