@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"maps"
 	"net"
 	"net/url"
 	"os/exec"
@@ -367,18 +366,22 @@ func TestKubernetesStarts(t *testing.T) {
 		}
 		write(t, filepath.Join(dir, path), []byte(here.Replace(text)))
 	}
-	env := map[string]string{"POD_IP": "127.0.0.1"}
+	fields := map[string]string{"status.podIP": "127.0.0.1", "metadata.name": "acme-sagas-0"}
+	var variables, args, earlier []string
 	for _, variable := range container.Env {
+		value := here.Replace(strings.NewReplacer(earlier...).Replace(variable.Value))
 		switch {
 		case variable.Name == "TREATY_STORE":
-			env[variable.Name] = filepath.Join(dir, "treaty.db")
-		case variable.Value != "":
-			env[variable.Name] = here.Replace(strings.ReplaceAll(variable.Value, "$(POD_IP)", env["POD_IP"]))
+			value = filepath.Join(dir, "treaty.db")
+		case variable.ValueFrom != nil:
+			if value = fields[variable.ValueFrom.FieldRef.FieldPath]; value == "" {
+				t.Errorf("%s comes from %v, which the test doesn't know", variable.Name, variable.ValueFrom)
+			}
+		case strings.Contains(value, "$("):
+			t.Errorf("%s is %q: no variable before it has this name", variable.Name, value)
 		}
-	}
-	var variables, args []string
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		variables = append(variables, name+"="+env[name])
+		earlier = append(earlier, "$("+variable.Name+")", value)
+		variables = append(variables, variable.Name+"="+value)
 	}
 	for _, arg := range container.Args {
 		args = append(args, here.Replace(arg))

@@ -116,7 +116,16 @@ func versionOf(path string) (fileVersion, error) {
 	return fileVersion{info.ModTime(), info.Size()}, nil
 }
 
-// readFile reads a file of keys. It returns an error if others than its owner can read it.
+// isPrivate says whether a file with a mode and an owner is private to a process that runs as a user. If it is the
+// user's own, nobody else may read it. If it is root's, a group may: root has decided who is in it.
+func isPrivate(mode fs.FileMode, owner, user int) bool {
+	if owner == 0 && user != 0 {
+		return mode.Perm()&0o037 == 0
+	}
+	return mode.Perm()&0o077 == 0
+}
+
+// readFile reads a file of keys. It returns an error if the file isn't private.
 func readFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,9 +140,9 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the keys in %s: %w", path, err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("the keys in %s have the mode %04o: others can read or change them; change it to 0600",
-			path, mode)
+	if owner, known := ownerOf(info); known && !isPrivate(info.Mode(), owner, os.Geteuid()) {
+		return nil, fmt.Errorf("the keys in %s have the mode %04o: others can read or change them; change it to 0600, "+
+			"or to 0640 if it is root's and this program runs as another user", path, info.Mode().Perm())
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 	if err == nil && len(data) > maxFileBytes {

@@ -91,6 +91,33 @@ func TestKeysFile(t *testing.T) {
 	}
 }
 
+// TestKeysFileIsPrivate checks who may read a file of keys. Kubernetes mounts Secrets as files of root, which the group
+// of the process may read: a process that isn't root could read them in no other way.
+func TestKeysFileIsPrivate(t *testing.T) {
+	const self, another = 65532, 1000
+	for _, test := range []struct {
+		name        string
+		mode        fs.FileMode
+		owner, user int
+		private     bool
+	}{
+		{"its own", 0o600, self, self, true},
+		{"its own, which it can't change", 0o400, self, self, true},
+		{"its own, for a group", 0o640, self, self, false},
+		{"its own, for all", 0o604, self, self, false},
+		{"root's, for its group", 0o440, 0, self, true},
+		{"root's, which root can change", 0o640, 0, self, true},
+		{"root's, which the group can change", 0o660, 0, self, false},
+		{"root's, for all", 0o444, 0, self, false},
+		{"another user's, for a group", 0o440, another, self, false},
+		{"root's own, for a group", 0o440, 0, 0, false},
+	} {
+		if got := sealed.IsPrivate(test.mode, test.owner, test.user); got != test.private {
+			t.Errorf("%s, %04o: private is %t, want %t", test.name, test.mode, got, test.private)
+		}
+	}
+}
+
 func TestInvalidKeysFile(t *testing.T) {
 	const secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0MDE="
 	key := `{"id": "00000001", "key": "` + secret + `"}`
