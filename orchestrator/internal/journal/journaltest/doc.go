@@ -5,6 +5,8 @@
 // [Exercise] is the suite that every [journal.Store] passes. It tests every promise in the comments of package
 // journal, and compares the store with a [Memory] in random runs.
 //
+// [ExerciseWriters] is the suite of stores that several processes write at the same time.
+//
 // # Stores for tests
 //
 // [Memory] is a store in memory. [Faults] is a store that fails where a test wants it to, before or after the commit.

@@ -32,6 +32,7 @@ func ExerciseWriters(t *testing.T, open func(t *testing.T) Writers) {
 		{"positions", positionsInOrder},
 		{"an await and its event", awaitAndEvent},
 		{"an await and its event, the other way", eventAndAwait},
+		{"an event and the end of its await", endOfAwait},
 		{"side by side", writeSideBySide},
 		{"the same event", sameEventTwice},
 		{"the same saga", sameSagaTwice},
@@ -164,6 +165,23 @@ func eventAndAwait(w *writersFixture) {
 	w.sideBySide(publishing(event(verified, "1", "c-1", 5)), next("saga", 2, waits))
 	w.Stores[0], w.Stores[1] = w.Stores[1], w.Stores[0]
 	w.wakes("saga")
+}
+
+// endOfAwait publishes an event while the saga that awaits it goes on without it. The saga isn't woken any more.
+func endOfAwait(w *writersFixture) {
+	w.append(0, first(awaiting("saga", 1, journal.Await{Type: verified, Subject: "c-1"})))
+	held, release := w.Hold(1)
+	published := w.start(1, publishing(event(verified, "1", "c-1", 5)))
+	<-held
+	changed := w.start(0, next("saga", 2, row("saga", 2)))
+	w.Blocked(changed)
+	release()
+	<-changed
+	<-published
+	due, err := w.Stores[0].Due(w.Context(), time.Now().Add(time.Hour), 100)
+	if err != nil || len(due) > 0 {
+		w.Errorf("due are %v, %v, but no saga awaits an event", due, err)
+	}
 }
 
 // writeSideBySide publishes and awaits at both stores. At the end, exactly the sagas with an event are due.

@@ -67,7 +67,7 @@ func (a *array) bool(v bool) {
 	a.n++
 	a.buf = append(binary.BigEndian.AppendUint32(a.buf, 1), 0)
 	if v {
-		a.buf[len(a.buf)-1] = 1
+		a.buf[len(a.buf)-1]++
 	}
 }
 

@@ -342,9 +342,23 @@ type changes struct {
 
 	awaits []await
 	events []*journal.Event
-	newest int64 // the position of the newest event, or 0 if no event is published
-	wakes  map[int64]int64
+	newest int64          // the position of the newest event, or 0 if no event is published
+	wakes  map[int64]wake // by the saga's key
 	tell   []told
+}
+
+// wake makes a saga due that has the awaits of a turn.
+type wake struct {
+	due  int64
+	turn int32
+}
+
+// awaitTurn returns the number of the turn whose awaits the saga has after this one, which has a row.
+func (i *item) awaitTurn() int32 {
+	if len(i.Row.Awaits) == 0 {
+		return 0
+	}
+	return int32(i.Turn)
 }
 
 // await is a row of the table awaits.
@@ -469,7 +483,7 @@ func (b *batch) note(c *changes, created map[int64]int64) {
 }
 
 func (b *batch) queueStarts(c *changes) error {
-	a := b.w.args.many(23)
+	a := b.w.args.many(24)
 	for _, one := range c.starts {
 		row := one.Row
 		a[0].int8(one.at.key)
@@ -521,6 +535,7 @@ func (b *batch) queueStarts(c *changes) error {
 			a[21].bytes(labels)
 		}
 		a[22].bytes(one.Data)
+		a[23].int4(one.awaitTurn())
 	}
 	least := int64(0)
 	if c.strict {
@@ -559,7 +574,7 @@ func (b *batch) queueTurns(turns []*item) {
 }
 
 func (b *batch) queueUpdates(updates []*item) {
-	a := b.w.args.many(8)
+	a := b.w.args.many(9)
 	for _, one := range updates {
 		row := one.Row
 		a[0].int8(one.at.key)
@@ -570,6 +585,7 @@ func (b *batch) queueUpdates(updates []*item) {
 		a[5].int4(int32(row.State))
 		a[6].int4(int32(row.Suspension))
 		a[7].bool(row.Waiting)
+		a[8].int4(one.awaitTurn())
 	}
 	b.queueRows(&updateStatement, a)
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -15,10 +16,17 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 )
 
-// BenchmarkAppendSagas writes sagas of three steps, with 256 of them in flight: four turns and two rows each. Eight
-// callers have 32 sagas each, as shards do. The database is that of TREATY_BENCH_POSTGRES if it is set, such as one
+// BenchmarkAppendSagas writes sagas of three steps, with 256 of them in flight: four turns and two rows each, and in
+// one variant an event with each turn. Eight callers have 32 sagas each, as shards do. The database is that of TREATY_BENCH_POSTGRES if it is set, such as one
 // that flushes to the disk.
 func BenchmarkAppendSagas(b *testing.B) {
+	for name, publish := range map[string]bool{"plain": false, "events": true} {
+		b.Run(name, func(b *testing.B) { benchAppend(b, publish) })
+	}
+}
+
+func benchAppend(b *testing.B, publish bool) {
+	b.Helper()
 	const callers, inFlight = 8, 32
 	url := os.Getenv("TREATY_BENCH_POSTGRES")
 	if url == "" {
@@ -49,6 +57,9 @@ func BenchmarkAppendSagas(b *testing.B) {
 				}
 				for turn := uint64(1); turn <= 4; turn++ {
 					benchTurn(group, turn)
+					if publish {
+						benchEvents(group, turn)
+					}
 					if err := s.Append(b.Context(), group); err != nil {
 						b.Error(err)
 						return
@@ -91,6 +102,15 @@ func benchTurn(group []*journal.Entry, turn uint64) {
 		if turn == 4 {
 			entry.Row.State, entry.Row.EndTime = treatyv1.SagaState_SAGA_STATE_SUCCEEDED, now
 		}
+	}
+}
+
+func benchEvents(group []*journal.Entry, turn uint64) {
+	for _, entry := range group {
+		entry.Events = []*journal.Event{{
+			Source: "sagas/" + entry.Saga, ID: fmt.Sprint(turn), Type: "acme.card.v1.CardIssued", Subject: entry.Saga,
+			Time: entry.Time, StoreTime: entry.Time, Data: entry.Data,
+		}}
 	}
 }
 

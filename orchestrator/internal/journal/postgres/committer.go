@@ -126,7 +126,7 @@ func (c *committer) choose() (taken []*appending) {
 		fits := len(taken) == 0 && !(a.eventful && c.events) || len(taken) > 0 && a.eventful == taken[0].eventful &&
 			a.shard.owned.Member == taken[0].shard.owned.Member &&
 			entries+len(a.group) <= maxEntries && bytes+a.bytes <= maxGroupBytes
-		if fits && !a.any(c.busy) && !a.any(blocked) {
+		if fits && !a.touches(c.busy) && !a.touches(blocked) {
 			taken, entries, bytes = append(taken, a), entries+len(a.group), bytes+a.bytes
 			a.mark(c.busy)
 			continue
@@ -143,8 +143,8 @@ func (c *committer) choose() (taken []*appending) {
 	return taken
 }
 
-// any returns whether a set has one of the sagas.
-func (a *appending) any(set map[string]bool) bool {
+// touches returns whether a set has one of the sagas.
+func (a *appending) touches(set map[string]bool) bool {
 	if len(set) == 0 {
 		return false
 	}

@@ -48,6 +48,17 @@ func Import(ctx context.Context, url string, params ImportParams) error {
 	return errors.Join(err, d.Close())
 }
 
+// integer and text return a value of a column that has this type.
+func integer(value any) int64 {
+	n, _ := value.(int64)
+	return n
+}
+
+func text(value any) string {
+	s, _ := value.(string)
+	return s
+}
+
 // importing is an import under way.
 type importing struct {
 	ctx context.Context
@@ -78,8 +89,8 @@ const (
 var importedColumns = map[string]string{
 	"sagas": "key, create_time, created, parent_start, shard, definition, id, request_id, parent_scope, parent, " +
 		"undoer, labels",
-	"open_sagas": "key, create_time, update_time, revision, end_time, due, shard, definition, first_turn, state, " +
-		"suspension, apart, waiting, id",
+	"open_sagas": "key, create_time, update_time, revision, end_time, due, shard, definition, first_turn, " +
+		"await_turn, state, suspension, apart, waiting, id",
 	"ended_sagas": "key, update_time, revision, end_time, due, shard, definition, first_turn, state, apart, waiting",
 	"turns":       "position, time, checksum, data",
 	"labels":      "saga, label, value",
@@ -184,24 +195,25 @@ func (i *importing) add(table string, v []any) error {
 	case "sagas":
 		return i.saga(v)
 	case "turns":
-		position, data := v[0].(int64), v[1].([]byte) //nolint:forcetypeassert // STRICT columns that are NOT NULL.
+		position := integer(v[0])
+		data, _ := v[1].([]byte)
 		sum := checksum(position, data)
 		if stored, is := v[2].(int64); is {
 			sum = int32(uint32(stored)) // a wrong one stays wrong
 		}
 		return i.put(table, position, v[3], sum, data)
 	case "events":
-		i.lastEvent = max(i.lastEvent, v[0].(int64)) //nolint:forcetypeassert // A STRICT column that is NOT NULL.
-		return i.put(table, v[0], v[5], v[6], i.types[v[3].(int64)], v[1], v[2], v[4], v[8], v[7])
+		i.lastEvent = max(i.lastEvent, integer(v[0]))
+		return i.put(table, v[0], v[5], v[6], i.types[integer(v[3])], v[1], v[2], v[4], v[8], v[7])
 	case "awaits":
-		return i.put(table, v[0], v[4], v[1], i.types[v[2].(int64)], v[3])
+		return i.put(table, v[0], v[4], v[1], i.types[integer(v[2])], v[3])
 	case "past_events":
 		return i.put(table, v[0], v[3], v[1], v[2], v[5], v[4])
 	case "participants":
 		return i.put(table, v[0], v[1] != int64(0), v[2])
 	case "lost":
 		var saga journal.LostSaga
-		if err := json.Unmarshal([]byte(v[1].(string)), &saga); err != nil {
+		if err := json.Unmarshal([]byte(text(v[1])), &saga); err != nil {
 			return fmt.Errorf("%w: a lost saga: %w", journal.ErrCorrupt, err)
 		}
 		return i.put(table, v[0], signed(saga.EventsAfter), v[1])
@@ -214,23 +226,21 @@ func (i *importing) add(table string, v []any) error {
 // name gives a name its number.
 func (i *importing) name(v []any, keys map[int64]int32) error {
 	var key int32
-	//nolint:forcetypeassert // STRICT columns that are NOT NULL.
 	err := i.tx.QueryRow(i.ctx, `INSERT INTO names (name) VALUES ($1)
-		ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING key`, encoded(v[1].(string))).Scan(&key)
+		ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING key`, encoded(text(v[1]))).Scan(&key)
 	if err != nil {
 		return err
 	}
-	keys[v[0].(int64)] = key
+	keys[integer(v[0])] = key
 	return nil
 }
 
 func (i *importing) identity(v []any) error {
-	name, text := v[0].(string), v[1].(string) //nolint:forcetypeassert // STRICT columns that are NOT NULL.
-	switch name {
+	switch name := text(v[0]); name {
 	case remoteRow, tracedRow:
-		return writeText(i.ctx, i.tx, name, text)
+		return writeText(i.ctx, i.tx, name, text(v[1]))
 	case positionRow, replacedRow, heardEpochRow, restoredRow:
-		return i.put("shard_identity", 0, name, text)
+		return i.put("shard_identity", 0, name, v[1])
 	}
 	return nil
 }
@@ -238,7 +248,7 @@ func (i *importing) identity(v []any) error {
 // saga adds a saga. Its columns are those of the table in SQLite.
 func (i *importing) saga(v []any) error {
 	const shard = 0
-	key, definition := v[0].(int64), i.definitions[v[2].(int64)] //nolint:forcetypeassert // STRICT and NOT NULL.
+	key, definition := integer(v[0]), i.definitions[integer(v[2])]
 	i.lastKey = max(i.lastKey, key)
 	if err := i.put("sagas", key, v[4], v[10], v[15], shard, definition, v[1], v[16], v[13], v[14], v[17],
 		v[8]); err != nil {
@@ -251,9 +261,9 @@ func (i *importing) saga(v []any) error {
 		apart = 2
 	}
 	waiting := v[9] != int64(0)
-	if final(int16(v[3].(int64))) { //nolint:forcetypeassert // A STRICT column that is NOT NULL.
+	if final(int16(integer(v[3]))) {
 		return i.put("ended_sagas", key, v[5], v[18], v[6], v[7], shard, definition, v[11], v[3], apart, waiting)
 	}
-	return i.put("open_sagas", key, v[4], v[5], v[18], v[6], v[7], shard, definition, v[11], v[3], v[12], apart,
-		waiting, v[1])
+	return i.put("open_sagas", key, v[4], v[5], v[18], v[6], v[7], shard, definition, v[11], 1, v[3], v[12],
+		apart, waiting, v[1])
 }

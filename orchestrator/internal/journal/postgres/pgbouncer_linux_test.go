@@ -62,7 +62,7 @@ func startPgBouncer(t *testing.T, database string) func(database, mode string) s
 		t.Fatal(err)
 	}
 	password, _ := server.User.Password()
-	dir, err := os.MkdirTemp("", "pgbouncer")
+	dir, err := os.MkdirTemp("", "pgbouncer") //nolint:usetesting // Its user can't reach t.TempDir.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ type waiter struct {
 	running bool
 	created int64
 	awaits  map[eventKey]int64 // the least position after which an event counts
-	written bool               // the batch writes its row
+	turn    int32              // the number of the turn whose awaits these are
 }
 
 // scene is what a transaction knows of events and awaits once it has the locks.
@@ -130,7 +130,7 @@ func (b *batch) tryEventful(ctx context.Context) error {
 func (b *batch) readScene(ctx context.Context) (*scene, error) {
 	line, args := b.w.line, &b.w.args
 	s := &scene{
-		b: b, c: &changes{strict: true, wakes: make(map[int64]int64)}, stored: make(map[eventID]*storedEvent),
+		b: b, c: &changes{strict: true, wakes: make(map[int64]wake)}, stored: make(map[eventID]*storedEvent),
 		last: make(map[eventKey]int64), waiters: make(map[int64]*waiter), byKey: make(map[eventKey]map[int64]*waiter),
 		exist: make(map[string]bool), lost: make(map[string]int64),
 	}
@@ -226,7 +226,7 @@ func (s *scene) read(results []result) {
 			of = &waiter{
 				key: number(row[3]), id: text(row[4]), created: number(row[5]), shard: int(number(row[6])),
 				running: number(row[7]) == int64(treatyv1.SagaState_SAGA_STATE_RUNNING),
-				awaits:  make(map[eventKey]int64),
+				awaits:  make(map[eventKey]int64), turn: int32(number(row[8])),
 			}
 			s.waiters[of.key] = of
 		}
@@ -273,7 +273,7 @@ func (s *scene) addTurn(one *item) {
 	}
 	delete(s.c.wakes, at.key)
 	of := &waiter{
-		key: at.key, id: one.Saga, shard: one.shard.owned.Shard, created: at.created, written: true,
+		key: at.key, id: one.Saga, shard: one.shard.owned.Shard, created: at.created, turn: one.awaitTurn(),
 		running: one.Row.State == treatyv1.SagaState_SAGA_STATE_RUNNING, awaits: make(map[eventKey]int64),
 	}
 	s.waiters[at.key] = of
@@ -292,8 +292,8 @@ func (s *scene) addTurn(one *item) {
 
 // wake makes a saga due because of an entry.
 func (s *scene) wake(one *item, of *waiter, at int64) {
-	if before, known := s.c.wakes[of.key]; !known || at < before {
-		s.c.wakes[of.key] = at
+	if before, known := s.c.wakes[of.key]; !known || at < before.due {
+		s.c.wakes[of.key] = wake{at, of.turn}
 	}
 	if of.shard != one.shard.owned.Shard {
 		s.c.tell = append(s.c.tell, told{of.shard, of.id})
@@ -391,10 +391,11 @@ func (b *batch) queueEvents(c *changes) {
 	if len(c.events) > 0 {
 		b.w.line.queue(&positionStatement, int8Value(c.newest))
 	}
-	a = b.w.args.many(2)
-	for key, due := range c.wakes {
+	a = b.w.args.many(3)
+	for key, one := range c.wakes {
 		a[0].int8(key)
-		a[1].int8(due)
+		a[1].int8(one.due)
+		a[2].int4(one.turn)
 	}
 	b.queueRows(&wakeStatement, a)
 	a = b.w.args.many(2)

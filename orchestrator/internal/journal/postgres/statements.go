@@ -42,9 +42,9 @@ var (
 	// row with the key 0. It fails if they are fewer than the last parameter.
 	createStatement = statement{"treaty_create", `WITH u AS (
 			SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-				$20, $21, $22, $23) AS u (key, create_time, update_time, created, parent_start, end_time, due,
+				$20, $21, $22, $23, $24) AS u (key, create_time, update_time, created, parent_start, end_time, due,
 				revision, time, shard, definition, state, suspension, apart, checksum, waiting, id, request_id,
-				parent_scope, parent, undoer, labels, data)
+				parent_scope, parent, undoer, labels, data, await_turn)
 		), c AS (
 			INSERT INTO sagas (key, create_time, created, parent_start, shard, definition, id, request_id,
 				parent_scope, parent, undoer, labels)
@@ -57,15 +57,15 @@ var (
 			SELECT u.key << 24 | 1, u.time, u.checksum, u.data FROM u JOIN c ON c.key = u.key
 		), o AS (
 			INSERT INTO open_sagas (key, create_time, update_time, revision, end_time, due, shard, definition,
-				first_turn, state, suspension, apart, waiting, id)
+				first_turn, await_turn, state, suspension, apart, waiting, id)
 			SELECT u.key, u.create_time, u.update_time, u.revision, u.end_time, u.due, u.shard, u.definition, 1,
-				u.state, u.suspension, u.apart, u.waiting, u.id FROM u JOIN c ON c.key = u.key
+				u.await_turn, u.state, u.suspension, u.apart, u.waiting, u.id FROM u JOIN c ON c.key = u.key
 		) SELECT key, created FROM c
-		UNION ALL SELECT 0, 1 / (CASE WHEN (SELECT count(*) FROM c) >= $24 THEN 1 ELSE 0 END)`,
+		UNION ALL SELECT 0, 1 / (CASE WHEN (SELECT count(*) FROM c) >= $25 THEN 1 ELSE 0 END)`,
 		[]uint32{int8ArrayType, int8ArrayType, int8ArrayType, int8ArrayType, int8ArrayType, int8ArrayType,
 			int8ArrayType, int8ArrayType, int8ArrayType, int4ArrayType, int4ArrayType, int4ArrayType, int4ArrayType,
 			int4ArrayType, int4ArrayType, boolArrayType, textArrayType, textArrayType, textArrayType, textArrayType,
-			textArrayType, textArrayType, byteaArray, int8Type}}
+			textArrayType, textArrayType, byteaArray, int4ArrayType, int8Type}}
 
 	// freshStatement checks that no saga with one of some ids was purged. It follows createStatement, so it sees a
 	// purge that has made room for a new saga. It removes the sagas from those that are lost.
@@ -88,17 +88,17 @@ var (
 			DELETE FROM ended_sagas WHERE key = ANY ($1)
 			RETURNING key, update_time, revision, end_time, due, shard, definition, first_turn, apart, waiting
 		) INSERT INTO open_sagas (key, create_time, update_time, revision, end_time, due, shard, definition,
-			first_turn, state, suspension, apart, waiting, id)
+			first_turn, await_turn, state, suspension, apart, waiting, id)
 		SELECT g.key, s.create_time, g.update_time, g.revision, g.end_time, g.due, g.shard, g.definition, g.first_turn,
-			1, 0, g.apart, g.waiting, s.id FROM g JOIN sagas s ON s.key = g.key`, []uint32{int8ArrayType}}
+			0, 1, 0, g.apart, g.waiting, s.id FROM g JOIN sagas s ON s.key = g.key`, []uint32{int8ArrayType}}
 
 	updateStatement = statement{"treaty_update", `UPDATE open_sagas o SET update_time = u.update_time,
 			revision = u.revision, end_time = u.end_time, due = u.due, state = u.state, suspension = u.suspension,
-			waiting = u.waiting
-		FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS u (key, update_time, revision, end_time, due, state, suspension,
-			waiting) WHERE o.key = u.key`,
+			waiting = u.waiting, await_turn = u.await_turn
+		FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS u (key, update_time, revision, end_time, due, state,
+			suspension, waiting, await_turn) WHERE o.key = u.key`,
 		[]uint32{int8ArrayType, int8ArrayType, int8ArrayType, int8ArrayType, int8ArrayType, int4ArrayType,
-			int4ArrayType, boolArrayType}}
+			int4ArrayType, boolArrayType, int4ArrayType}}
 
 	// roundStatement makes turns the first ones of their sagas' journals.
 	roundStatement = statement{"treaty_round", `WITH u AS (SELECT * FROM unnest($1, $2) AS u (key, turn)
@@ -147,7 +147,7 @@ var (
 
 	// awaitedStatement finds the awaits of types and subjects.
 	awaitedStatement = statement{"treaty_awaited", `SELECT a.type, a.subject, a.after, s.key, s.id, s.created, o.shard,
-			o.state
+			o.state, o.await_turn
 		FROM unnest($1, $2) AS u (type, subject)
 		JOIN awaits a ON a.subject = u.subject AND a.type = u.type
 		JOIN sagas s ON s.key = a.saga JOIN open_sagas o ON o.key = a.saga`,
@@ -170,9 +170,12 @@ var (
 
 	positionStatement = statement{"treaty_position", `UPDATE event_counter SET newest = $1`, []uint32{int8Type}}
 
+	// wakeStatement makes sagas due, unless their owners have changed them meanwhile: a row that was changed while this
+	// waited for it is compared again.
 	wakeStatement = statement{"treaty_wake", `UPDATE open_sagas o SET due = least(coalesce(o.due, u.due), u.due)
-		FROM (SELECT * FROM unnest($1, $2) AS u (key, due) ORDER BY key) AS u WHERE o.key = u.key AND o.state = 1`,
-		[]uint32{int8ArrayType, int8ArrayType}}
+		FROM (SELECT * FROM unnest($1, $2, $3) AS u (key, due, await_turn) ORDER BY key) AS u
+		WHERE o.key = u.key AND o.state = 1 AND o.await_turn = u.await_turn`,
+		[]uint32{int8ArrayType, int8ArrayType, int4ArrayType}}
 
 	// tellStatement notes sagas of other shards that are due.
 	tellStatement = statement{"treaty_tell", `INSERT INTO wakes (shard, id)

@@ -47,7 +47,8 @@ CREATE INDEX sagas_by_undoer ON sagas (undoer) WHERE undoer > '';
 -- open_sagas holds what changes, of sagas that haven't ended. When a saga ends, its row moves to ended_sagas, so the
 -- rows that are updated stay few, however many sagas have ended. The column apart is 0 if nobody may compensate the
 -- saga after it has succeeded, 1 if a saga of another orchestrator may, and 2 if one of this database may. The column
--- first_turn is the number of the first turn in the journal.
+-- first_turn is the number of the first turn in the journal, and await_turn that of the turn whose awaits the saga has,
+-- or 0. An event wakes the saga only if it still has the awaits that the publisher has seen.
 CREATE TABLE open_sagas (
     key         bigint PRIMARY KEY,
     create_time bigint NOT NULL,
@@ -58,6 +59,7 @@ CREATE TABLE open_sagas (
     shard       integer NOT NULL,
     definition  integer NOT NULL,
     first_turn  integer NOT NULL,
+    await_turn  integer NOT NULL,
     state       smallint NOT NULL CHECK (state < 4),
     suspension  smallint NOT NULL,
     apart       smallint NOT NULL,
