@@ -29,7 +29,8 @@ type limit struct {
 	// once, by four, when pgx came: see docs/adr/007-dependencies.md.
 	graph int
 
-	// compiled limits the modules of the packages that are compiled into the program.
+	// compiled limits the modules of the packages that are compiled into the program. That of the orchestrator rose once,
+	// by five, when it learned to share a PostgreSQL database.
 	compiled int
 }
 
@@ -37,7 +38,7 @@ var limits = []limit{
 	{name: "client", imports: []string{"client"}, graph: 84, compiled: 7},
 	{name: "participant", imports: []string{"participant"}, graph: 90, compiled: 16},
 	{name: "inbox", imports: []string{"participant/inbox"}, graph: 90, compiled: 16},
-	{name: "orchestrator", imports: []string{"orchestrator", "orchestrator/saga"}, graph: 149, compiled: 51},
+	{name: "orchestrator", imports: []string{"orchestrator", "orchestrator/saga"}, graph: 150, compiled: 56},
 }
 
 func TestModulesThatUsersInherit(t *testing.T) {
