@@ -25,6 +25,9 @@ import (
 type backend struct {
 	name string
 
+	// noBytes is an empty value of bytes in SQL.
+	noBytes string
+
 	// place returns a data source name for a database that is empty.
 	place func(t *testing.T) string
 
@@ -36,10 +39,10 @@ type backend struct {
 func each(t *testing.T, test func(t *testing.T, b backend)) {
 	t.Helper()
 	for _, b := range []backend{
-		{name: "SQLite", place: sqlitePlace, openWith: openWith},
-		{name: "PostgreSQL 15", place: postgresPlace(postgres.Oldest), openWith: openPostgres},
-		{name: "PostgreSQL 18", place: postgresPlace(postgres.Newest), openWith: openPostgres},
-		{name: "pgx", place: postgresPlace(postgres.Newest), openWith: openPgx},
+		{name: "SQLite", noBytes: "x''", place: sqlitePlace, openWith: openWith},
+		{name: "PostgreSQL 15", noBytes: "''", place: postgresPlace(postgres.Oldest), openWith: openPostgres},
+		{name: "PostgreSQL 18", noBytes: "''", place: postgresPlace(postgres.Newest), openWith: openPostgres},
+		{name: "pgx", noBytes: "''", place: postgresPlace(postgres.Newest), openWith: openPgx},
 	} {
 		t.Run(b.name, func(t *testing.T) { test(t, b) })
 	}

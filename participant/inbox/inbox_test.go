@@ -446,7 +446,7 @@ func purgeLooksBehindYoungRows(t *testing.T, b backend) {
 	if _, err := s.db.Exec(`
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2050)
 		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', '', 1, 1,
+		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', ` + b.noBytes + `, 1, 1,
 			CASE WHEN i <= 2000 THEN 3000000 ELSE 1000 END FROM n ORDER BY i`); err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func purgeSuite(t *testing.T, b backend) {
 	for _, set := range []string{
 		`UPDATE treaty_inbox SET executed_at = 1000 WHERE command_id IN ('sagas/s/steps/0', 'sagas/s/steps/1')`,
 		`INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		 VALUES ('sagas/s/steps/0', 'compensation', '', 'executed', '', 0, 1, 3000000)`,
+		 VALUES ('sagas/s/steps/0', 'compensation', '', 'executed', ` + b.noBytes + `, 0, 1, 3000000)`,
 	} {
 		if _, err := s.db.Exec(set); err != nil {
 			t.Fatal(err)
