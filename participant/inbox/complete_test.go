@@ -32,7 +32,7 @@ func (s *service) act(ctx context.Context, what string) string {
 		Saga: "sagas/s", CommandID: pendingCommand, Direction: direction, Attempt: 1, Epoch: 1,
 	}
 	effect := func(tx *inbox.Tx, name string) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, pendingCommand,
+		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES ($1, $2)`, pendingCommand,
 			strings.TrimSpace(name))
 		return err
 	}
@@ -110,7 +110,10 @@ func cause(err error) string {
 	return "failed"
 }
 
-func TestAcceptedCommands(t *testing.T) {
+func TestAcceptedCommands(t *testing.T) { each(t, acceptedCommands) }
+
+func acceptedCommands(t *testing.T, b backend) {
+	t.Helper()
 	type step struct{ does, want string }
 	accepted := step{"accept", "pending 1m30s (accepted)"}
 	again := step{"accept", "pending 1m30s (duplicate)"}
@@ -188,11 +191,11 @@ func TestAcceptedCommands(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(t.TempDir(), "service.db")
+			path := b.place(t)
 			var got []step
 			for _, step := range test.steps {
 				// Each step runs in a new process.
-				s := open(t, path)
+				s := b.open(t, path)
 				step.want = s.act(t.Context(), step.does)
 				got = append(got, step)
 				if err := s.db.Close(); err != nil {
@@ -202,7 +205,7 @@ func TestAcceptedCommands(t *testing.T) {
 			if diff := cmp.Diff(test.steps, got, cmp.AllowUnexported(step{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			s := open(t, path)
+			s := b.open(t, path)
 			if diff := cmp.Diff(test.effects, s.effects(t, pendingCommand)); diff != "" {
 				t.Errorf("effects (-want +got):\n%s", diff)
 			}
@@ -226,8 +229,11 @@ func TestAcceptedCommands(t *testing.T) {
 }
 
 // A call that isn't made for a saga can't be accepted: nobody would receive its completion.
-func TestPersonsCallIsNotAccepted(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestPersonsCallIsNotAccepted(t *testing.T) { each(t, personsCallIsNotAccepted) }
+
+func personsCallIsNotAccepted(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	_, err := inbox.Handle(t.Context(), s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 		if _, err := tx.ExecContext(t.Context(),
 			`INSERT INTO effects (command_id, direction) VALUES ('', 'action')`); err != nil {
@@ -243,8 +249,11 @@ func TestPersonsCallIsNotAccepted(t *testing.T) {
 	}
 }
 
-func TestMalformedCommandID(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestMalformedCommandID(t *testing.T) { each(t, malformedCommandID) }
+
+func malformedCommandID(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	for _, id := range []string{"", "sagas/s", "/steps/1", "sagas/s/steps/"} {
 		if err := inbox.Refuse(t.Context(), s.inbox, participant.Command{CommandID: id, Direction: participant.Action},
 			errRefused, nil); !errors.Is(err, inbox.ErrNotAccepted) {
@@ -254,9 +263,12 @@ func TestMalformedCommandID(t *testing.T) {
 }
 
 // A completion and a compensation that arrive at the same time are handled one after the other.
-func TestCompletionRacesUndo(t *testing.T) {
+func TestCompletionRacesUndo(t *testing.T) { each(t, completionRacesUndo) }
+
+func completionRacesUndo(t *testing.T, b backend) {
+	t.Helper()
 	for range 20 {
-		s := open(t, filepath.Join(t.TempDir(), "service.db"))
+		s := b.fresh(t)
 		s.act(t.Context(), "accept")
 		completed := make(chan string, 1)
 		go func() { completed <- s.act(t.Context(), "complete") }()

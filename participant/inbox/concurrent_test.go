@@ -23,8 +23,11 @@ import (
 func timeUnix(seconds int64) time.Time { return time.Unix(seconds, 0) }
 
 // TestInterleavings lets attempts, duplicates and compensations of the same commands race each other.
-func TestInterleavings(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestInterleavings(t *testing.T) { each(t, interleavings) }
+
+func interleavings(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	const sagas, callers = 40, 8
 	undone := make([]bool, sagas)
 	var wg sync.WaitGroup

@@ -9,8 +9,8 @@
 // # Use
 //
 // Open the database that holds the service's own tables with [OpenSQLiteDB], and an [Inbox] in it once, with
-// [OpenSQLite]. All operations are functions that take it, because some of them are generic over the reply and Go has
-// no generic methods:
+// [OpenSQLite]. In PostgreSQL, open it with [OpenPostgres], or for pgx without package sql with package pgxinbox. All
+// operations are functions that take it, because some of them are generic over the reply and Go has no generic methods:
 //
 //   - [Handle] is for gRPC handlers. What the handler that it runs returns decides the verdict: a reply, a refusal
 //     (participant.Refuse), or participant.Pending to accept the command now and complete it later.
@@ -40,7 +40,8 @@
 //
 // # Throughput
 //
-// Commands that wait at the same moment share one transaction and one commit: see docs/participants.md.
+// In SQLite, commands that wait at the same moment share one transaction and one commit: see docs/participants.md. In
+// PostgreSQL, each command has a transaction of its own, and several processes of a service share an inbox.
 //
 // # The ledger
 //
@@ -49,7 +50,8 @@
 //
 // # What it never does
 //
-// The inbox covers effects in its own database, through the handler's [Tx]. It notices a handler that writes to this
-// database in another way; see [Handle]. An effect elsewhere, such as a call to a third party, can't be noticed. It
-// needs an idempotency key; see the example service services/identity. The inbox never calls the orchestrator.
+// The inbox covers effects in its own database, through the handler's [Tx]. In SQLite, it notices a handler that writes
+// to this database in another way; see [Handle]. An effect elsewhere, such as a call to a third party, can't be
+// noticed. It needs an idempotency key; see the example service services/identity. The inbox never calls the
+// orchestrator.
 package inbox

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"time"
@@ -25,6 +26,32 @@ type seen struct {
 	action, compensation *entry
 	epoch                uint64 // The highest of the scope, or of the saga if the command has no scope.
 	horizon              time.Time
+	unheard              bool // Nothing is known of the command's scope.
+}
+
+// add adds what was read of a row while looking for a command: its id, direction, method, verdict, answer, epoch and
+// digest.
+func (s *seen) add(command participant.Command, row []any) {
+	var e entry
+	e.command.CommandID, e.command.Direction = textOf(row[0]), participant.Direction(textOf(row[1]))
+	e.method, e.verdict = textOf(row[2]), Verdict(textOf(row[3]))
+	if answer, ok := row[4].([]byte); ok {
+		e.answer = bytes.Clone(answer)
+	}
+	if epoch, ok := row[5].(int64); ok {
+		e.command.Epoch = uint64(epoch)
+	}
+	e.command.RequestDigest = textOf(row[6])
+	if command.Scope == "" {
+		s.epoch = max(s.epoch, e.command.Epoch)
+	}
+	switch {
+	case e.command.CommandID != command.CommandID:
+	case e.command.Direction == participant.Action:
+		s.action = &e
+	default:
+		s.compensation = &e
+	}
 }
 
 // other returns the entry of the command id that is for another request than a call, or nil. An entry or a call without

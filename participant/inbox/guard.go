@@ -69,6 +69,15 @@ const (
 		"was a statement of its own goroutines, write through the tx that it is called with, not through the *sql.DB"
 )
 
+// The mistakes that show in PostgreSQL, after they were made.
+const (
+	mistakeFailed mistake = "has gone on after a statement that failed, with which PostgreSQL has ended its " +
+		"transaction: return the error of such a statement, or set a savepoint before it and roll back to it"
+
+	mistakeEnded mistake = "has ended its transaction itself, so what it wrote may have been committed without its " +
+		"answer: leave COMMIT and ROLLBACK to the inbox"
+)
+
 // misuseError says that a handler did something that the inbox can't make exactly-once. Nothing was committed. It is a
 // status for the caller with what the handler returned for the service's log. It doesn't wrap that, which may be a
 // refusal or participant.Pending.
@@ -78,9 +87,11 @@ type misuseError struct {
 }
 
 func misused(handler string, m mistake, cause error) error {
-	return &misuseError{
-		status: status.New(codes.Internal, handler+" "+string(m)+"; nothing was committed"), cause: cause,
+	text := handler + " " + string(m)
+	if m != mistakeEnded {
+		text += "; nothing was committed"
 	}
+	return &misuseError{status: status.New(codes.Internal, text), cause: cause}
 }
 
 // Error returns the status and what the handler returned.
@@ -101,13 +112,16 @@ const slowHandler = 500 * time.Millisecond
 // committed.
 func (i *Inbox) run(ctx context.Context, u *unit, handlerName string, handler run) ([]byte, error) {
 	e := &execution{handler: handlerName}
-	u.execution, u.tx = e, &Tx{tx: u.handlers, handler: handlerName}
+	u.execution, u.tx = e, &Tx{tx: u.handlers, handler: handlerName, conn: u.conn}
 	if u.batch == nil {
 		if err := u.mark(ctx); err != nil {
 			return nil, err
 		}
 	} else {
 		u.tx.shared, u.tx.mark = !u.first, u.mark // Not every handler executes statements.
+	}
+	if i.guard == nil {
+		return i.runUnguarded(ctx, u, handler)
 	}
 	start := time.Now()
 	answer, err := i.guard.runIn(u, handler)
@@ -120,6 +134,32 @@ func (i *Inbox) run(ctx context.Context, u *unit, handlerName string, handler ru
 		return nil, err
 	}
 	return answer, nil
+}
+
+// runUnguarded runs a handler in a database where only its transaction shows what it has done. If it succeeds, its
+// savepoint is released.
+func (i *Inbox) runUnguarded(ctx context.Context, u *unit, handler run) ([]byte, error) {
+	u.broken = i.ledger.broken
+	answer, err := func() ([]byte, error) {
+		defer u.tx.end()
+		return u.execution.call(handler, u.tx)
+	}()
+	// A handler may turn such an error into a refusal, which must not be stored.
+	if conflict := u.tx.failure(i.ledger.conflicts); conflict != nil {
+		return nil, conflict
+	}
+	_, pending := participant.IsPending(err)
+	switch {
+	case ctx.Err() != nil && err == nil:
+		return nil, ctx.Err()
+	case err != nil && !pending:
+		return nil, err
+	}
+	if _, failed := u.ExecContext(ctx, u.savepoint.release); failed != nil {
+		return nil, u.lose(u.explain("releasing a savepoint", failed, err))
+	}
+	u.set = false
+	return answer, err
 }
 
 // runIn runs a handler, and limits its time if others wait for it.

@@ -48,6 +48,9 @@ import (
 //   - It calls the inbox again, except [ActionReply].
 //   - It continues after its transaction was rolled back.
 //
+// In PostgreSQL, a write through the [sql.DB] can't be noticed, and neither can a call of another inbox function; a
+// handler that commits is noticed too late. See [OpenPostgres].
+//
 // An effect elsewhere can't be noticed: in another database, at another service, or by a goroutine that the handler
 // doesn't wait for.
 //
@@ -68,10 +71,10 @@ import (
 // An action and its compensation that arrive at the same time are handled one after the other. A call that isn't made
 // for a saga runs the handler in a transaction and stores nothing.
 //
-// Commands that wait at the same moment share a transaction, in which their handlers run one after the other, and are
-// answered when it is committed. If it is rolled back, each runs again alone. A handler that takes longer than
-// Options.HandlerBudget while others wait for the commit loses it and runs again, and its method's handlers run alone
-// from then on. While others wait for the commit, the end of ctx doesn't interrupt a statement.
+// In SQLite, commands that wait at the same moment share a transaction, in which their handlers run one after the
+// other, and are answered when it is committed. If it is rolled back, each runs again alone. A handler that takes
+// longer than Options.HandlerBudget while others wait for the commit loses it and runs again, and its method's handlers
+// run alone from then on. While others wait for the commit, the end of ctx doesn't interrupt a statement.
 //
 // Errors are gRPC statuses. If the database fails, also at the commit, the status is UNAVAILABLE: it is unknown whether
 // the command was executed, and the next attempt finds out.
@@ -127,6 +130,7 @@ type handling struct {
 	command participant.Command
 	method  string
 	inSaga  bool
+	known   seen
 	verdict Verdict
 }
 
@@ -191,18 +195,32 @@ func (i *Inbox) transact(ctx context.Context, commandID, method string, work fun
 	return i.alone(ctx, commandID, work)
 }
 
-// alone does work in a transaction of its own, and commits it if it is to be kept.
+// alone does work in a transaction of its own, and commits it if it is to be kept. Work is done again if the database
+// has ended the transaction because of others.
 func (i *Inbox) alone(ctx context.Context, commandID string, work func(*unit) conclusion) conclusion {
+	var done conclusion
+	err := i.repeated(ctx, func() error {
+		done = i.once(ctx, commandID, work)
+		return done.err
+	})
+	if err != nil && i.ledger.conflicts(err) {
+		return failed(unavailable("repeating a transaction that others keep from ending", err))
+	}
+	return done
+}
+
+// once does work in a transaction, and commits it if it is to be kept.
+func (i *Inbox) once(ctx context.Context, commandID string, work func(*unit) conclusion) conclusion {
 	tx, done, err := i.ledger.begin(ctx, i.db, commandID)
 	if err != nil {
 		return failed(unavailable("beginning a transaction", err))
 	}
 	defer done()
 	// This also runs if the handler panics. After the commit it does nothing.
-	defer func() { _ = rollback(tx) }()
-	made := work(&unit{querier: tx, handlers: tx, savepoint: ownSavepoint})
+	defer func() { _ = rollback(tx.Tx) }()
+	made := work(&unit{querier: tx, handlers: tx, conn: tx.conn, savepoint: ownSavepoint})
 	if made.keep {
-		if err := commit(tx); err != nil {
+		if err := commit(tx.Tx); err != nil {
 			return failed(err)
 		}
 	}
@@ -219,9 +237,10 @@ func (h *handling) conclude(ctx context.Context, u *unit, handler run) conclusio
 	if err != nil {
 		return failed(u.lose(unavailable("looking the command up", err)))
 	}
-	if h.command.Scope != "" && h.command.Epoch > known.epoch {
+	if h.command.Scope != "" && (known.unheard || h.command.Epoch > known.epoch) {
 		return conclusion{raise: true}
 	}
+	h.known = known
 	return h.decide(ctx, u, known, handler)
 }
 
@@ -250,6 +269,9 @@ func (h *handling) decide(ctx context.Context, u *unit, known seen, handler run)
 
 // repeat answers a duplicate. An action that was compensated is refused, whatever it was answered before.
 func (h *handling) repeat(ctx context.Context, u *unit, before *entry, undone bool) conclusion {
+	if verdict, err := h.inbox.outdated(ctx, u, h.command, h.known); err != nil {
+		return conclusion{verdict: verdict, err: err}
+	}
 	u.storing = true
 	if err := h.inbox.ledger.duplicate(ctx, u, h.command); err != nil {
 		return failed(u.lose(unavailable("counting a duplicate", err)))
@@ -346,12 +368,37 @@ func (h *handling) store(ctx context.Context, u *unit, verdict Verdict, answer [
 			return failed(err)
 		}
 	}
+	if verdict, err := h.inbox.outdated(ctx, u, h.command, h.known); err != nil {
+		return conclusion{verdict: verdict, err: err}
+	}
 	e := &entry{command: h.command, method: h.method, verdict: verdict, answer: answer}
 	u.storing = true
 	if err := h.inbox.ledger.add(ctx, u, e); err != nil {
 		return failed(u.lose(unavailable("storing the answer", err)))
 	}
 	return conclusion{answer: answer, err: participant.Settle(refused), verdict: verdict, keep: true}
+}
+
+// outdated returns an error if a command must not be committed any more, because its orchestrator was replaced or has
+// told a later horizon since the command was looked up. Otherwise, that can't happen until the transaction ends. The
+// verdict is empty if the database failed.
+func (i *Inbox) outdated(ctx context.Context, tx querier, command participant.Command, known seen) (Verdict, error) {
+	scope, err := i.ledger.hold(ctx, tx, command)
+	if err != nil {
+		return "", unavailable("looking the scope up again", err)
+	}
+	if scope == nil {
+		return "", nil
+	}
+	known.horizon = scope.horizon
+	switch {
+	case command.Epoch < scope.epoch:
+		return Stale, stale(command.CommandID, command.Epoch, scope.epoch)
+	case known.purged(command):
+		return Purged, purgedBefore(command)
+	default:
+		return "", nil
+	}
 }
 
 // handlerName says in errors which handler it is.

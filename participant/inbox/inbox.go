@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -72,7 +73,7 @@ type Options struct {
 type ledger interface { //nolint:interfacebloat // One kind of database has all of it.
 	scopeLedger
 
-	// guarding returns the guard of the database.
+	// guarding returns the guard of the database, or nil.
 	guarding() *guard
 
 	// create creates the table unless it exists.
@@ -80,7 +81,19 @@ type ledger interface { //nolint:interfacebloat // One kind of database has all 
 
 	// begin starts a transaction. No other transaction works on the same command until done is called, which must be
 	// after the transaction has ended.
-	begin(ctx context.Context, db *sql.DB, commandID string) (tx *sql.Tx, done func(), err error)
+	begin(ctx context.Context, db *sql.DB, commandID string) (tx *transaction, done func(), err error)
+
+	// conflicts reports whether an error says that the database has ended a transaction because of others, so that it
+	// has to be repeated.
+	conflicts(err error) bool
+
+	// broken returns what a handler has done to its transaction, if the statement after it failed with an error. It is
+	// empty if that isn't known.
+	broken(err error) mistake
+
+	// hold returns what is known of a command's scope, and keeps it so until the transaction ends. It returns nil if
+	// nothing can have changed since look.
+	hold(ctx context.Context, tx querier, command participant.Command) (*scopeRow, error)
 
 	// together returns what commits many calls in one transaction. It is nil if each call has to run in a transaction
 	// of its own, as in a database that commits groups by itself.
@@ -115,6 +128,9 @@ type scopeLedger interface {
 	// scope returns what is known of a scope, or nil.
 	scope(ctx context.Context, tx querier, name string) (*scopeRow, error)
 
+	// lockScope is like scope, and keeps others from changing what is known until the transaction ends.
+	lockScope(ctx context.Context, tx querier, name string) (*scopeRow, error)
+
 	// putScope stores what is known of a scope.
 	putScope(ctx context.Context, tx querier, row *scopeRow) error
 
@@ -122,6 +138,13 @@ type scopeLedger interface {
 	// and direction, in their order, if saga isn't empty; and otherwise those last changed at or after a time, with a
 	// sequence number greater than after, in the order of these. It stops after limit rows.
 	list(ctx context.Context, tx querier, selection listSelection, yield func(*listedRow) error) error
+}
+
+// transaction is a transaction of an inbox.
+type transaction struct {
+	*sql.Tx
+
+	conn *sql.Conn // Its connection, or nil if handlers must not have it.
 }
 
 func newInbox(ctx context.Context, db *sql.DB, l ledger, options Options) (*Inbox, error) {
@@ -199,6 +222,14 @@ func Purge(ctx context.Context, in *Inbox, before time.Time) (int64, error) {
 }
 
 func (i *Inbox) purgeBatch(ctx context.Context, before time.Time, after int64) (n, last int64, err error) {
+	err = i.repeated(ctx, func() error {
+		n, last, err = i.tryPurge(ctx, before, after)
+		return err
+	})
+	return n, last, err
+}
+
+func (i *Inbox) tryPurge(ctx context.Context, before time.Time, after int64) (n, last int64, err error) {
 	tx, done, err := i.ledger.begin(ctx, i.db, "")
 	if err != nil {
 		return 0, 0, fmt.Errorf("purging the inbox: %w", err)
@@ -209,7 +240,7 @@ func (i *Inbox) purgeBatch(ctx context.Context, before time.Time, after int64) (
 		err = tx.Commit()
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("purging the inbox: %w", errors.Join(err, rollback(tx)))
+		return 0, 0, fmt.Errorf("purging the inbox: %w", errors.Join(err, rollback(tx.Tx)))
 	}
 	return n, last, nil
 }
@@ -223,6 +254,31 @@ func (i *Inbox) purgeSometimes(ctx context.Context) {
 		if _, last, err := i.purgeBatch(ctx, time.Now().Add(-i.options.Retention), i.purged.Load()); err == nil {
 			i.purged.Store(last)
 		}
+	}
+}
+
+// maxRuns is how often a transaction is tried that the database has ended because of others.
+const maxRuns = 10
+
+// repeated calls f until it returns an error that isn't a conflict with another transaction, or none.
+func (i *Inbox) repeated(ctx context.Context, f func() error) error {
+	for run := 1; ; run++ {
+		err := f()
+		if err == nil || run == maxRuns || !i.ledger.conflicts(err) || pause(ctx, run) != nil {
+			return err
+		}
+	}
+}
+
+// pause waits before another run, longer each time, and not as long as others that do the same.
+func pause(ctx context.Context, run int) error {
+	timer := time.NewTimer(rand.N(time.Millisecond << run))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

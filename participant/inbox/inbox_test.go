@@ -29,6 +29,9 @@ import (
 type service struct {
 	db    *sql.DB
 	inbox *inbox.Inbox
+
+	postgres bool
+	pgx      bool // Its handlers use pgx without package sql.
 }
 
 const changeAddress = "acme.customer.v1.CustomerService/ChangeAddress"
@@ -77,8 +80,11 @@ func (s *service) call(ctx context.Context, commandID string, c call) (string, e
 	saga, _, _ := strings.Cut(commandID, "/steps/")
 	ctx = participant.NewContext(ctx, participant.Command{Saga: saga, CommandID: commandID, Direction: c.direction,
 		Attempt: 1, Epoch: c.epoch, Scope: c.scope, RequestDigest: c.digest, Start: c.start})
+	if s.pgx {
+		return s.callPgx(ctx, commandID, c)
+	}
 	effect := func(tx *inbox.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES (?, ?)`, commandID,
+		_, err := tx.ExecContext(ctx, `INSERT INTO effects (command_id, direction) VALUES ($1, $2)`, commandID,
 			c.direction)
 		return errors.Join(err, c.fails)
 	}
@@ -96,7 +102,7 @@ func (s *service) call(ctx context.Context, commandID string, c call) (string, e
 			return nil, err
 		}
 		var n int64
-		err := tx.QueryRowContext(ctx, `SELECT max(n) FROM effects`).Scan(&n)
+		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM effects`).Scan(&n)
 		return &customerv1.AddressChanged{Customer: commandID, AddressRevision: n}, err
 	})
 	if err != nil {
@@ -107,7 +113,7 @@ func (s *service) call(ctx context.Context, commandID string, c call) (string, e
 
 func (s *service) effects(t *testing.T, commandID string) (effects []string) {
 	t.Helper()
-	rows, err := s.db.QueryContext(t.Context(), `SELECT direction FROM effects WHERE command_id = ? ORDER BY n`,
+	rows, err := s.db.QueryContext(t.Context(), `SELECT direction FROM effects WHERE command_id = $1 ORDER BY n`,
 		commandID)
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +163,10 @@ func describe(reply string, err error) string {
 	return s.Code().String()
 }
 
-func TestSequences(t *testing.T) {
+func TestSequences(t *testing.T) { each(t, sequences) }
+
+func sequences(t *testing.T, b backend) {
+	t.Helper()
 	action := call{direction: participant.Action}
 	undo := call{direction: participant.Compensation}
 	refused := call{direction: participant.Action, fails: errRefused}
@@ -213,11 +222,11 @@ func TestSequences(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join(t.TempDir(), "service.db")
+			path := b.place(t)
 			var got []answer
 			for _, c := range test.calls {
 				// Each call is handled by a new process.
-				s := open(t, path)
+				s := b.open(t, path)
 				ctx, verdict := traced(t.Context())
 				reply := describe(s.call(ctx, "sagas/s/steps/1", c))
 				got = append(got, answer{reply, verdict()})
@@ -228,7 +237,7 @@ func TestSequences(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(test.effects, open(t, path).effects(t, "sagas/s/steps/1")); diff != "" {
+			if diff := cmp.Diff(test.effects, b.open(t, path).effects(t, "sagas/s/steps/1")); diff != "" {
 				t.Errorf("effects (-want +got):\n%s", diff)
 			}
 		})
@@ -236,8 +245,11 @@ func TestSequences(t *testing.T) {
 }
 
 // TestAllOrders runs every sequence of up to four calls and checks the invariants.
-func TestAllOrders(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestAllOrders(t *testing.T) { each(t, allOrders) }
+
+func allOrders(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	kinds := []call{
 		{direction: participant.Action},
 		{direction: participant.Action, fails: errRefused},
@@ -295,8 +307,11 @@ func checkOrder(t *testing.T, s *service, commandID string, calls []call) {
 	}
 }
 
-func TestCallOfAPerson(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestCallOfAPerson(t *testing.T) { each(t, callOfAPerson) }
+
+func callOfAPerson(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	for range 2 {
 		_, err := inbox.Handle(t.Context(), s.inbox, func(tx *inbox.Tx) (*customerv1.AddressChanged, error) {
 			_, err := tx.ExecContext(t.Context(), `INSERT INTO effects (command_id, direction) VALUES ('', 'action')`)
@@ -311,8 +326,11 @@ func TestCallOfAPerson(t *testing.T) {
 	}
 }
 
-func TestActionReply(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestActionReply(t *testing.T) { each(t, actionReply) }
+
+func actionReply(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	if _, err := s.call(t.Context(), "sagas/s/steps/1", call{direction: participant.Action}); err != nil {
 		t.Fatal(err)
 	}
@@ -332,8 +350,11 @@ func TestActionReply(t *testing.T) {
 	}
 }
 
-func TestPanicLeavesNothing(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestPanicLeavesNothing(t *testing.T) { each(t, panicLeavesNothing) }
+
+func panicLeavesNothing(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	ctx := participant.NewContext(t.Context(), participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
 		Direction: participant.Action, Attempt: 1})
 	func() {
@@ -354,8 +375,11 @@ func TestPanicLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestCancelledCallLeavesNothing(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestCancelledCallLeavesNothing(t *testing.T) { each(t, cancelledCallLeavesNothing) }
+
+func cancelledCallLeavesNothing(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	command := participant.NewContext(ctx, participant.Command{Saga: "sagas/s", CommandID: "sagas/s/steps/1",
 		Direction: participant.Action, Attempt: 1})
@@ -414,15 +438,19 @@ func TestDeadlineInTheDatabase(t *testing.T) {
 
 // TestPurgeLooksBehindYoungRows checks that recently completed commands, which keep their place at the front of the
 // table, don't hide the old rows after them.
-func TestPurgeLooksBehindYoungRows(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestPurgeLooksBehindYoungRows(t *testing.T) { each(t, purgeLooksBehindYoungRows) }
+
+func purgeLooksBehindYoungRows(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	if _, err := s.db.Exec(`
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 2050)
 		INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', x'', 1, 1,
+		SELECT 'sagas/s' || i || '/steps/1', 'action', '', 'executed', ` + b.noBytes + `, 1, 1,
 			CASE WHEN i <= 2000 THEN 3000000 ELSE 1000 END FROM n ORDER BY i`); err != nil {
 		t.Fatal(err)
 	}
+	s.lockable(t)
 	if n, err := inbox.Purge(t.Context(), s.inbox, timeUnix(2)); err != nil || n != 50 {
 		t.Errorf("purged %d rows, %v; want 50", n, err)
 	}
@@ -430,8 +458,11 @@ func TestPurgeLooksBehindYoungRows(t *testing.T) {
 
 // TestPurgeKeepsPending checks that an accepted command is kept, however old it is, until it is completed or
 // compensated.
-func TestPurgeKeepsPending(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestPurgeKeepsPending(t *testing.T) { each(t, purgeKeepsPending) }
+
+func purgeKeepsPending(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	for step, directions := range map[string][]participant.Direction{
 		"1": {participant.Action},
 		"2": {participant.Action, participant.Compensation},
@@ -456,8 +487,11 @@ func TestPurgeKeepsPending(t *testing.T) {
 	}
 }
 
-func TestPurge(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestPurge(t *testing.T) { each(t, purgeSuite) }
+
+func purgeSuite(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	for n := range 3 {
 		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s/steps/%d", n),
 			call{direction: participant.Action}); err != nil {
@@ -468,12 +502,13 @@ func TestPurge(t *testing.T) {
 	for _, set := range []string{
 		`UPDATE treaty_inbox SET executed_at = 1000 WHERE command_id IN ('sagas/s/steps/0', 'sagas/s/steps/1')`,
 		`INSERT INTO treaty_inbox (command_id, direction, method, verdict, reply, epoch, attempt, executed_at)
-		 VALUES ('sagas/s/steps/0', 'compensation', '', 'executed', x'', 0, 1, 3000000)`,
+		 VALUES ('sagas/s/steps/0', 'compensation', '', 'executed', ` + b.noBytes + `, 0, 1, 3000000)`,
 	} {
 		if _, err := s.db.Exec(set); err != nil {
 			t.Fatal(err)
 		}
 	}
+	s.lockable(t)
 	n, err := inbox.Purge(t.Context(), s.inbox, timeUnix(2))
 	if err != nil || n != 1 {
 		t.Errorf("purged %d rows, %v; want 1", n, err)

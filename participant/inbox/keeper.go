@@ -51,21 +51,23 @@ func keptMethods(names []string) ([]string, error) {
 // KeptMethods implements participant.Keeper. The methods are those of Options.Methods.
 func (i *Inbox) KeptMethods() []string { return slices.Clone(i.kept) }
 
-// transaction calls f in a transaction, and commits it if f returns nil.
+// transaction calls f in a transaction, and commits it if f returns nil. It may call it more than once.
 func (i *Inbox) transaction(ctx context.Context, commandID, doing string, f func(tx *sql.Tx) error) error {
-	tx, done, err := i.ledger.begin(ctx, i.db, commandID)
-	if err != nil {
-		return unavailable(doing, err)
-	}
-	defer done()
-	defer func() { _ = rollback(tx) }()
-	if err := f(tx); err != nil {
-		if _, said := status.FromError(err); said {
-			return err
+	return i.repeated(ctx, func() error {
+		tx, done, err := i.ledger.begin(ctx, i.db, commandID)
+		if err != nil {
+			return unavailable(doing, err)
 		}
-		return unavailable(doing, err)
-	}
-	return commit(tx)
+		defer done()
+		defer func() { _ = rollback(tx.Tx) }()
+		if err := f(tx.Tx); err != nil {
+			if _, said := status.FromError(err); said {
+				return err
+			}
+			return unavailable(doing, err)
+		}
+		return commit(tx.Tx)
+	})
 }
 
 // Hear implements participant.Keeper.
@@ -77,34 +79,21 @@ func (i *Inbox) Hear(
 		if err != nil {
 			return err
 		}
-		next := &scopeRow{name: caller.Scope}
-		if known != nil {
-			heard = &treatyv1.HeardScope{Epoch: known.epoch, Position: known.position, StoreId: known.storeID}
-			if !known.horizon.IsZero() {
-				heard.Horizon = timestamppb.New(known.horizon)
+		next, err := known.hear(caller, told)
+		if err == nil && (known == nil || *next != *known) {
+			// Others may have changed it meanwhile.
+			if known, err = i.ledger.lockScope(ctx, tx, caller.Scope); err != nil {
+				return err
 			}
-			if caller.Epoch < known.epoch {
-				return stale("a call of "+caller.Scope, caller.Epoch, known.epoch)
-			}
-			*next = *known
+			next, err = known.hear(caller, told)
 		}
-		next.epoch = max(next.epoch, caller.Epoch)
-		if told != nil {
-			next.position = max(next.position, told.GetPosition())
-			if next.storeID != "" && told.GetStoreId() != "" && next.storeID != told.GetStoreId() {
-				slog.ErrorContext(ctx, "two orchestrators with different stores have the same name: give each a name "+
-					"of its own",
-					"scope", caller.Scope, "store", told.GetStoreId(), "other", next.storeID)
-			}
-			if told.GetStoreId() != "" {
-				next.storeID = told.GetStoreId()
-			}
-			if horizon := told.GetHorizon(); horizon.IsValid() && horizon.AsTime().After(next.horizon) {
-				next.horizon = horizon.AsTime()
-			}
+		heard = known.heard()
+		if err != nil || known != nil && *next == *known {
+			return err
 		}
-		if known != nil && *next == *known {
-			return nil
+		if store := told.GetStoreId(); known != nil && known.storeID != "" && store != "" && known.storeID != store {
+			slog.ErrorContext(ctx, "two orchestrators with different stores have the same name: give each a name of "+
+				"its own", "scope", caller.Scope, "store", store, "other", known.storeID)
 		}
 		return i.ledger.putScope(ctx, tx, next)
 	})
@@ -114,11 +103,46 @@ func (i *Inbox) Hear(
 	return heard, nil
 }
 
+// heard returns what an orchestrator is told of its scope. The row may be nil.
+func (r *scopeRow) heard() *treatyv1.HeardScope {
+	if r == nil {
+		return nil
+	}
+	heard := &treatyv1.HeardScope{Epoch: r.epoch, Position: r.position, StoreId: r.storeID}
+	if !r.horizon.IsZero() {
+		heard.Horizon = timestamppb.New(r.horizon)
+	}
+	return heard
+}
+
+// hear returns what is known of a scope after a call from it. The row may be nil.
+func (r *scopeRow) hear(caller participant.Caller, told *treatyv1.DescribeRequest) (*scopeRow, error) {
+	next := &scopeRow{name: caller.Scope}
+	if r != nil {
+		if caller.Epoch < r.epoch {
+			return nil, stale("a call of "+caller.Scope, caller.Epoch, r.epoch)
+		}
+		*next = *r
+	}
+	next.epoch = max(next.epoch, caller.Epoch)
+	if told == nil {
+		return next, nil
+	}
+	next.position = max(next.position, told.GetPosition())
+	if told.GetStoreId() != "" {
+		next.storeID = told.GetStoreId()
+	}
+	if horizon := told.GetHorizon(); horizon.IsValid() && horizon.AsTime().After(next.horizon) {
+		next.horizon = horizon.AsTime()
+	}
+	return next, nil
+}
+
 // DropScope forgets an orchestrator that is gone for good: its rows are purged like those of sagas that have ended, by
 // the retention alone. A command of a saga that started before this call isn't executed any more.
 func DropScope(ctx context.Context, in *Inbox, scope string) error {
 	return in.transaction(ctx, "", "dropping the scope "+scope, func(tx *sql.Tx) error {
-		known, err := in.ledger.scope(ctx, tx, scope)
+		known, err := in.ledger.lockScope(ctx, tx, scope)
 		if err != nil {
 			return err
 		}
@@ -143,6 +167,7 @@ func (i *Inbox) ListCommands(
 	}
 	response := new(treatyv1.ListCommandsResponse)
 	err := i.transaction(ctx, "", "listing commands", func(tx *sql.Tx) error {
+		response.Reset()
 		if len(request.GetSagas()) == 0 {
 			return i.listSince(ctx, tx, caller, request, size, response)
 		}
@@ -295,6 +320,9 @@ func (i *Inbox) closeKnown(
 	case action == nil:
 		answer, err := marshalRefusal(command, closedBefore(command))
 		if err != nil {
+			return err
+		}
+		if _, err := i.outdated(ctx, tx, command, known); err != nil {
 			return err
 		}
 		response.Outcome = &treatyv1.CloseCommandResponse_Closed_{Closed: &treatyv1.CloseCommandResponse_Closed{}}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +56,10 @@ func (s *service) hear(t *testing.T, epoch uint64, told *treatyv1.DescribeReques
 }
 
 // TestScopes sends calls under the epochs of scopes.
-func TestScopes(t *testing.T) {
+func TestScopes(t *testing.T) { each(t, scopes) }
+
+func scopes(t *testing.T, b backend) {
+	t.Helper()
 	at := func(epoch uint64, scope, commandID string) func(*service) string {
 		return func(s *service) string {
 			return describe(s.call(t.Context(), commandID, call{direction: participant.Action, epoch: epoch,
@@ -99,7 +101,7 @@ func TestScopes(t *testing.T) {
 		}, []string{"Unauthenticated treaty/EPOCH_AHEAD", "changed 1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := open(t, filepath.Join(t.TempDir(), "service.db"))
+			s := b.fresh(t)
 			for i, c := range test.calls {
 				if got := c(s); got != test.want[i] {
 					t.Errorf("call %d: got %q, want %q", i+1, got, test.want[i])
@@ -109,8 +111,11 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-func TestHear(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestHear(t *testing.T) { each(t, hearSuite) }
+
+func hearSuite(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	heard, err := s.hear(t, 5, &treatyv1.DescribeRequest{StoreId: "a", Position: 3, Horizon: timestamppb.New(noon)})
 	if err != nil || heard != nil {
 		t.Errorf("at first: got %v, %v", heard, err)
@@ -133,7 +138,10 @@ func TestHear(t *testing.T) {
 }
 
 // TestOtherRequests sends several requests under one command id.
-func TestOtherRequests(t *testing.T) {
+func TestOtherRequests(t *testing.T) { each(t, otherRequests) }
+
+func otherRequests(t *testing.T, b backend) {
+	t.Helper()
 	action := call{direction: participant.Action, scope: "/0", epoch: 1, digest: digest}
 	undo := call{direction: participant.Compensation, scope: "/0", epoch: 1, digest: digest}
 	with := func(digest string, c call) call { c.digest = digest; return c }
@@ -153,7 +161,7 @@ func TestOtherRequests(t *testing.T) {
 			[]string{"changed 1", "changed 1", "restored"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := open(t, filepath.Join(t.TempDir(), "service.db"))
+			s := b.fresh(t)
 			for i, c := range test.calls {
 				if got := describe(s.call(t.Context(), id, c)); got != test.want[i] {
 					t.Errorf("call %d: got %q, want %q", i+1, got, test.want[i])
@@ -164,7 +172,10 @@ func TestOtherRequests(t *testing.T) {
 }
 
 // TestClose closes commands at every point of their lives.
-func TestClose(t *testing.T) {
+func TestClose(t *testing.T) { each(t, closeCommands) }
+
+func closeCommands(t *testing.T, b backend) {
+	t.Helper()
 	action := call{direction: participant.Action, scope: "/0", epoch: 1, digest: digest}
 	undo := call{direction: participant.Compensation, scope: "/0", epoch: 1, digest: digest}
 	refused, pending := action, action
@@ -183,14 +194,14 @@ func TestClose(t *testing.T) {
 		{"compensated before it arrived", []call{undo}, "compensated", "FailedPrecondition treaty/COMPENSATED_BEFORE"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := open(t, filepath.Join(t.TempDir(), "service.db"))
+			s := b.fresh(t)
 			for _, c := range test.before {
 				_, _ = s.call(t.Context(), id, c)
 			}
 			if got := s.close(t, id, otherDigest, 1); len(test.before) > 0 && got != "Internal treaty/OTHER_REQUEST" {
 				t.Errorf("closing another request: got %q", got)
 			} else if len(test.before) == 0 {
-				s = open(t, filepath.Join(t.TempDir(), "service.db"))
+				s = b.fresh(t)
 			}
 			for range 2 {
 				if got := s.close(t, id, digest, 1); got != test.want {
@@ -213,7 +224,7 @@ func TestClose(t *testing.T) {
 			}
 		})
 	}
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+	s := b.fresh(t)
 	response, err := s.inbox.CloseCommand(t.Context(), participant.Caller{Scope: "/0", Epoch: 1},
 		&treatyv1.CloseCommandRequest{CommandId: id, Method: "acme.customer.v1.CustomerService/RestoreAddress"})
 	if err != nil || response.GetNotKept() == nil {
@@ -231,8 +242,11 @@ func TestClose(t *testing.T) {
 }
 
 // TestCloseRaces closes commands while they arrive.
-func TestCloseRaces(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestCloseRaces(t *testing.T) { each(t, closeRaces) }
+
+func closeRaces(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	for i := range 50 {
 		commandID := fmt.Sprintf("sagas/s/steps/%d", i)
 		var all sync.WaitGroup
@@ -252,8 +266,11 @@ func TestCloseRaces(t *testing.T) {
 }
 
 // TestListCommands lists what an inbox knows in pages.
-func TestListCommands(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestListCommands(t *testing.T) { each(t, listCommands) }
+
+func listCommands(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	send := func(commandID, scope string, direction participant.Direction) {
 		_, err := s.call(t.Context(), commandID, call{
 			direction: direction, scope: scope, epoch: 1, digest: digest, start: noon,
@@ -316,8 +333,11 @@ func TestListCommands(t *testing.T) {
 
 // TestHorizon purges rows only after the orchestrator has said that their sagas are over, and doesn't execute what may
 // have been purged.
-func TestHorizon(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
+func TestHorizon(t *testing.T) { each(t, horizon) }
+
+func horizon(t *testing.T, b backend) {
+	t.Helper()
+	s := b.fresh(t)
 	early := call{direction: participant.Action, scope: "/0", epoch: 1, digest: digest, start: noon}
 	late := early
 	late.start = noon.Add(time.Hour)
@@ -371,10 +391,13 @@ func TestHorizon(t *testing.T) {
 
 // TestSettledIsFinal sends random calls. What was settled stays, and no action is executed twice, or after its
 // compensation or close.
-func TestSettledIsFinal(t *testing.T) {
+func TestSettledIsFinal(t *testing.T) { each(t, settledIsFinal) }
+
+func settledIsFinal(t *testing.T, b backend) {
+	t.Helper()
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		s := open(t, filepath.Join(t.TempDir(), fmt.Sprintf("%d.db", seed)))
+		s := b.fresh(t)
 		epoch, settled, over := uint64(1), false, false
 		for range 25 {
 			c := call{direction: participant.Action, scope: "/0", epoch: epoch, digest: digest, start: noon}

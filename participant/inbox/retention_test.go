@@ -2,7 +2,6 @@ package inbox_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -12,13 +11,11 @@ import (
 
 // TestRetention sends so many commands to an inbox with a retention that it purges on its own. The old row is deleted
 // and the others stay.
-func TestRetention(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "service.db"))
-	in, err := inbox.OpenSQLite(t.Context(), s.db, inbox.Options{Retention: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.inbox = in
+func TestRetention(t *testing.T) { each(t, retention) }
+
+func retention(t *testing.T, b backend) {
+	t.Helper()
+	s := b.openWith(t, b.place(t), inbox.Options{Retention: time.Hour})
 	const commands = 1001
 	for n := range commands {
 		if _, err := s.call(t.Context(), fmt.Sprintf("sagas/s%d/steps/1", n),

@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/treatyhq/treaty/internal/wire"
 	"github.com/treatyhq/treaty/participant"
 )
 
@@ -91,7 +89,13 @@ func (l *sqliteLedger) together(db *sql.DB) *committer {
 	return l.committer
 }
 
-func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx, func(), error) {
+// conflicts returns false: transactions take turns.
+func (l *sqliteLedger) conflicts(error) bool { return false }
+
+// broken says nothing: the guard notices what handlers do to their transactions.
+func (l *sqliteLedger) broken(error) mistake { return "" }
+
+func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*transaction, func(), error) {
 	if err := l.committer.turns.take(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -114,7 +118,7 @@ func (l *sqliteLedger) begin(ctx context.Context, db *sql.DB, _ string) (*sql.Tx
 	if db.Stats().MaxOpenConnections != 1 {
 		detach()
 	}
-	return tx, done, nil
+	return &transaction{Tx: tx}, done, nil
 }
 
 func (l *sqliteLedger) look(ctx context.Context, tx querier, command participant.Command) (found seen, err error) {
@@ -133,26 +137,7 @@ func (l *sqliteLedger) look(ctx context.Context, tx querier, command participant
 		SELECT command_id, direction, method, verdict, CASE command_id WHEN ?1 THEN reply END, epoch, request_digest
 		FROM treaty_inbox WHERE command_id >= ?2 AND command_id <= ?3`,
 		[]any{command.CommandID, first, last}, func(row []any) {
-			var e entry
-			e.command.CommandID, e.command.Direction = textOf(row[0]), participant.Direction(textOf(row[1]))
-			e.method, e.verdict = textOf(row[2]), Verdict(textOf(row[3]))
-			if answer, ok := row[4].([]byte); ok {
-				e.answer = bytes.Clone(answer)
-			}
-			if epoch, ok := row[5].(int64); ok {
-				e.command.Epoch = uint64(epoch)
-			}
-			e.command.RequestDigest = textOf(row[6])
-			if command.Scope == "" {
-				found.epoch = max(found.epoch, e.command.Epoch)
-			}
-			switch {
-			case e.command.CommandID != command.CommandID:
-			case e.command.Direction == participant.Action:
-				found.action = &e
-			default:
-				found.compensation = &e
-			}
+			found.add(command, row)
 		})
 	return found, err
 }
@@ -188,29 +173,8 @@ func (l *sqliteLedger) drop(ctx context.Context, tx querier, command participant
 	return err
 }
 
-func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) (found []PendingCommand, err error) {
-	rows, err := db.QueryContext(ctx, `
-		SELECT command_id, direction, method, epoch, attempt, reply, executed_at FROM treaty_inbox AS a
-		WHERE verdict = 'accepted' AND (direction = 'compensation' OR NOT EXISTS (
-			SELECT 1 FROM treaty_inbox AS c WHERE c.command_id = a.command_id AND c.direction = 'compensation'))
-		ORDER BY sequence`)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var e entry
-		var micros int64
-		if err := rows.Scan(&e.command.CommandID, &e.command.Direction, &e.method, &e.command.Epoch, &e.command.Attempt,
-			&e.answer, &micros); err != nil {
-			return nil, err
-		}
-		e.command.Saga, _, _ = wire.SplitStep(e.command.CommandID)
-		found = append(found, PendingCommand{
-			Command: e.command, Method: e.method, Wait: e.wait(), AcceptTime: time.UnixMicro(micros),
-		})
-	}
-	return found, rows.Err()
+func (l *sqliteLedger) accepted(ctx context.Context, db *sql.DB) ([]PendingCommand, error) {
+	return pendingCommands(ctx, db)
 }
 
 func (l *sqliteLedger) duplicate(ctx context.Context, tx querier, command participant.Command) error {

@@ -19,7 +19,7 @@ func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) (err error) {
 		return err
 	}
 	defer done()
-	defer func() { err = errors.Join(err, rollback(tx)) }()
+	defer func() { err = errors.Join(err, rollback(tx.Tx)) }()
 	// Another process may have changed it in between.
 	s, err := schemaOf(ctx, tx)
 	if err != nil {
@@ -31,7 +31,7 @@ func (l *sqliteLedger) create(ctx context.Context, db *sql.DB) (err error) {
 	case schemaAbsent:
 		_, err = tx.ExecContext(ctx, SQLiteSchema)
 	case schemaOld:
-		err = renewSchema(ctx, tx)
+		err = renewSchema(ctx, tx.Tx)
 	}
 	if err != nil {
 		return err

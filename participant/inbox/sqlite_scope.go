@@ -42,14 +42,28 @@ func sagaRange(saga string) (first, last string) {
 }
 
 func (l *sqliteLedger) scope(ctx context.Context, tx querier, name string) (*scopeRow, error) {
+	return readScope(ctx, tx, `SELECT epoch, position, store_id, horizon FROM treaty_inbox_scopes WHERE scope = ?`,
+		name)
+}
+
+// lockScope needs no lock: only one transaction writes at a time.
+func (l *sqliteLedger) lockScope(ctx context.Context, tx querier, name string) (*scopeRow, error) {
+	return l.scope(ctx, tx, name)
+}
+
+// hold returns nil: nothing can have changed since look.
+func (l *sqliteLedger) hold(context.Context, querier, participant.Command) (*scopeRow, error) {
+	return nil, nil
+}
+
+// readScope returns the scope that a query finds by its name, or nil.
+func readScope(ctx context.Context, tx querier, query, name string) (*scopeRow, error) {
 	if name == "" {
 		return nil, nil
 	}
 	row := &scopeRow{name: name}
 	var horizon int64
-	err := tx.QueryRowContext(ctx, `
-		SELECT epoch, position, store_id, horizon FROM treaty_inbox_scopes WHERE scope = ?`, name).
-		Scan(&row.epoch, &row.position, &row.storeID, &horizon)
+	err := tx.QueryRowContext(ctx, query, name).Scan(&row.epoch, &row.position, &row.storeID, &horizon)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -103,10 +117,11 @@ type listedRow struct {
 
 func (l *sqliteLedger) list(
 	ctx context.Context, tx querier, selection listSelection, yield func(*listedRow) error,
-) (err error) {
+) error {
 	const columns = `SELECT sequence, command_id, direction, method, verdict, executed_at, saga_start, request_digest
 		FROM treaty_inbox WHERE scope IN ('', ?1) AND `
 	var rows *sql.Rows
+	var err error
 	if selection.saga != "" {
 		first, last := sagaRange(selection.saga)
 		rows, err = tx.QueryContext(ctx, columns+`command_id >= ?2 AND command_id <= ?3
@@ -119,6 +134,11 @@ func (l *sqliteLedger) list(
 	if err != nil {
 		return err
 	}
+	return eachListed(rows, yield)
+}
+
+// eachListed calls yield with each row, and closes them.
+func eachListed(rows *sql.Rows, yield func(*listedRow) error) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var row listedRow

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 )
 
@@ -21,13 +22,15 @@ type Tx struct {
 	handler string                          // Whose transaction it is, for errors.
 	shared  bool                            // The effects of other calls are in it, so no context reaches the database.
 	mark    func(ctx context.Context) error // Called before the first statement, if it isn't nil.
+	conn    *sql.Conn                       // Nil if the handler must not have it.
 
 	mu         sync.RWMutex // Held for reading while a statement runs.
 	ended      bool
 	late       bool // It was taken from the handler.
 	statements []*sql.Stmt
-	adding     sync.Mutex // Guards statements and marked while mu is held for reading.
+	adding     sync.Mutex // Guards what follows, and statements, while mu is held for reading.
 	marked     bool
+	failures   []error // Of statements. Those of rows and of prepared statements don't come here.
 }
 
 // ExecContext runs a statement that returns no rows, as [sql.Tx.ExecContext] does.
@@ -36,7 +39,8 @@ func (t *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Re
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	return t.tx.ExecContext(t.through(ctx), query, args...)
+	result, err := t.tx.ExecContext(t.through(ctx), query, args...)
+	return result, t.note(err)
 }
 
 // QueryContext runs a statement that returns rows, as [sql.Tx.QueryContext] does. The caller closes the rows.
@@ -45,7 +49,8 @@ func (t *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.
 		return nil, err
 	}
 	defer t.mu.RUnlock()
-	return t.tx.QueryContext(t.through(ctx), query, args...) //nolint:sqlclosecheck // The caller closes them.
+	rows, err := t.tx.QueryContext(t.through(ctx), query, args...) //nolint:sqlclosecheck // The caller closes them.
+	return rows, t.note(err)
 }
 
 // QueryRowContext runs a statement that returns at most one row, as [sql.Tx.QueryRowContext] does. It never returns
@@ -67,12 +72,45 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 	defer t.mu.RUnlock()
 	statement, err := t.tx.PrepareContext(t.through(ctx), query) //nolint:sqlclosecheck // The caller closes it.
 	if err != nil {
-		return nil, err
+		return nil, t.note(err)
 	}
 	t.adding.Lock()
 	defer t.adding.Unlock()
 	t.statements = append(t.statements, statement)
 	return statement, nil
+}
+
+// Raw calls f with the connection of the transaction, as [sql.Conn.Raw] does, e.g. to copy rows into a table. It is for
+// PostgreSQL only, and returns an error with SQLite. f must leave COMMIT, ROLLBACK and the connection's settings alone.
+func (t *Tx) Raw(ctx context.Context, f func(driverConn any) error) error {
+	if err := t.enter(ctx); err != nil {
+		return err
+	}
+	defer t.mu.RUnlock()
+	if t.conn == nil {
+		return fmt.Errorf("%s can't have the connection of its transaction with this database", t.handler)
+	}
+	return t.note(t.conn.Raw(f))
+}
+
+// note remembers the error of a statement, and returns it.
+func (t *Tx) note(err error) error {
+	if err != nil && t.conn != nil {
+		t.adding.Lock()
+		defer t.adding.Unlock()
+		t.failures = append(t.failures, err)
+	}
+	return err
+}
+
+// failure returns the first error of a statement that is of a kind, or nil.
+func (t *Tx) failure(is func(error) bool) error {
+	t.adding.Lock()
+	defer t.adding.Unlock()
+	if at := slices.IndexFunc(t.failures, is); at >= 0 {
+		return t.failures[at]
+	}
+	return nil
 }
 
 // enter is called before a statement. If it returns nil, mu is held for reading.

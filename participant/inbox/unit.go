@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
 )
@@ -10,7 +11,8 @@ import (
 type unit struct {
 	querier // For the inbox itself. Handlers get a Tx.
 
-	handlers  querier // What the handler's Tx executes its statements with.
+	handlers  querier   // What the handler's Tx executes its statements with.
+	conn      *sql.Conn // That of handlers, if they may have it. Nobody but them watches what they do to it then.
 	savepoint savepoint
 	set       bool   // The savepoint is set.
 	storing   bool   // The inbox itself has begun to write.
@@ -29,6 +31,7 @@ type unit struct {
 	lost bool
 
 	execution *execution
+	broken    func(error) mistake // See ledger. Nil if a guard finds mistakes.
 	tx        *Tx
 	revoked   chan struct{} // Not nil if the handler took too long. Closed when its batch has been rolled back.
 }
@@ -83,9 +86,19 @@ func (u *unit) undo(ctx context.Context) error {
 		return nil
 	}
 	if _, err := u.ExecContext(ctx, u.savepoint.undo); err != nil {
-		return u.lose(unavailable("rolling a command back", err))
+		return u.lose(u.explain("rolling a command back", err, nil))
 	}
 	return u.accept(ctx)
+}
+
+// explain returns the error for a statement after the handler that failed.
+func (u *unit) explain(doing string, err, cause error) error {
+	if u.broken != nil {
+		if m := u.broken(err); m != "" {
+			return misused(u.execution.handler, m, errors.Join(err, cause))
+		}
+	}
+	return unavailable(doing, err)
 }
 
 // lose says that nothing more may run in the transaction, and returns the error.
