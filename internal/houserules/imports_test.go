@@ -218,15 +218,15 @@ var rules = append(participantRules(), []rule{
 		deny: []string{"orchestrator/internal/journal/*"},
 	},
 	{
-		name:   "stores",
-		why:    "package stores opens the store that a URL names, so nothing else knows which stores exist",
-		from:   []string{"..."},
+		name: "stores",
+		why:  "package stores opens the store that a URL names, so nothing else knows which stores exist",
+		from: []string{"..."},
 		except: []string{
 			"orchestrator/internal/journal/stores", "orchestrator/internal/journal/sqlite",
 			"orchestrator/internal/journal/transfer",
 		},
-		deny:   []string{"orchestrator/internal/journal/sqlite"},
-		reach:  withTests,
+		deny:  []string{"orchestrator/internal/journal/sqlite"},
+		reach: withTests,
 	},
 	{
 		name:   "saga",

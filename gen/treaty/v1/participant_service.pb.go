@@ -1053,9 +1053,10 @@ type StreamedCommand struct {
 	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// The W3C tracestate of the attempt. Empty: there is none.
 	Tracestate string `protobuf:"bytes,10,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
-	// The scope of this command and its fencing epoch. Empty and 0: those of the greeting. An orchestrator that drives
-	// several scopes sets them, if the participant's greeting says that it reads them.
+	// The scope of this command. Empty: that of the greeting. An orchestrator that drives several scopes sets it together
+	// with the epoch, if the participant's greeting says that it reads them.
 	Scope string `protobuf:"bytes,11,opt,name=scope,proto3" json:"scope,omitempty"`
+	// The fencing epoch of this command. 0: that of the greeting.
 	Epoch uint64 `protobuf:"varint,12,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The serialized request.
 	Request       []byte `protobuf:"bytes,15,opt,name=request,proto3" json:"request,omitempty"`
