@@ -29,8 +29,8 @@ type limit struct {
 	// once, by four, when pgx came: see docs/adr/007-dependencies.md.
 	graph int
 
-	// compiled limits the modules of the packages that are compiled into the program. That of the orchestrator rose once,
-	// by five, when it learned to share a PostgreSQL database.
+	// compiled limits the modules of the packages that are compiled into the program. That of the orchestrator rose
+	// once, by five, when it learned to share a PostgreSQL database.
 	compiled int
 }
 

@@ -197,7 +197,7 @@ func open(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // That is its purpose.
+	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -206,7 +206,7 @@ func open(t *testing.T) string {
 // Nothing stays behind of a server whose process was killed.
 func TestProcessDies(t *testing.T) {
 	t.Parallel()
-	command := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // It is this test.
+	command := exec.CommandContext(t.Context(), os.Args[0])
 	command.Env = append(os.Environ(), child+"=1")
 	output, err := command.StdoutPipe()
 	if err != nil {

@@ -18,7 +18,7 @@ func TestProgramsOutOfReach(t *testing.T) {
 	if err := os.Symlink("postgres", filepath.Join(programs.Dir, "postmaster")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(filepath.Join(dir, "private"), 0o700); err != nil { //nolint:gosec // Only its owner enters it.
+	if err := os.Chmod(filepath.Join(dir, "private"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if same, err := (user{}).reach(programs, dir); err != nil || same != programs {

@@ -159,7 +159,7 @@ func newRepository(t *testing.T, dir string) string {
 	t.Helper()
 	goMod := regexp.MustCompile(`(?m)^go \S+$`).FindString(read(t, filepath.Join(root, "go.mod")))
 	write(t, dir, script, read(t, filepath.Join(root, script)))
-	if err := os.Chmod(filepath.Join(dir, script), 0o700); err != nil { //nolint:gosec // It must be executable.
+	if err := os.Chmod(filepath.Join(dir, script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, ".gitignore", "/bin/\n")

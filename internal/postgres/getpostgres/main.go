@@ -23,6 +23,6 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		fmt.Printf("PostgreSQL %d is in %s\n", found.Major, found.Dir)
+		_, _ = fmt.Fprintf(os.Stdout, "PostgreSQL %d is in %s\n", found.Major, found.Dir)
 	}
 }

@@ -52,9 +52,8 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("the hand-over took %v", took)
 		}
 		<-leaving.ended
-		view := instances[1].member.View()
 		<-time.After(2 * poll)
-		if view = instances[1].member.View(); len(view.Members) != 2 {
+		if view := instances[1].member.View(); len(view.Members) != 2 {
 			t.Errorf("members %+v after one has left", view.Members)
 		}
 	})

@@ -292,11 +292,14 @@ func (s *session) claim(ctx context.Context, limit int) {
 		return
 	}
 	for _, claim := range claims {
-		h := &Holding{Claim: claim, Member: s.id, lease: &s.lease, wake: s.Wake, stopped: make(chan struct{})}
-		h.context, h.cancel = context.WithCancel(ctx)
+		held, cancel := context.WithCancel(ctx)
+		h := &Holding{
+			Claim: claim, Member: s.id, lease: &s.lease, wake: s.Wake, stopped: make(chan struct{}),
+			context: held, cancel: cancel,
+		}
 		before := s.latest[claim.Shard]
 		s.latest[claim.Shard], s.holdings[claim.Shard] = h, h
-		s.holders.Go(func() { s.hold(h.context, h, before) })
+		s.holders.Go(func() { s.hold(held, h, before) })
 	}
 }
 

@@ -104,9 +104,9 @@ func madeHere(code codes.Code) treatyv1.Outcome {
 	return treatyv1.Outcome_OUTCOME_UNKNOWN
 }
 
-// isLater returns whether an epoch that a participant knows has replaced the one under which it was called. A participant that knows none
-// later has received another epoch than was sent: something on the way has dropped it. One that doesn't say which epoch
-// it knows, of an earlier version, is believed.
+// isLater returns whether an epoch that a participant knows has replaced the one under which it was called. A
+// participant that knows none later has received another epoch than was sent: something on the way has dropped it. One
+// that doesn't say which epoch it knows, of an earlier version, is believed.
 func isLater(epoch string, own uint64) bool {
 	known, err := strconv.ParseUint(epoch, 10, 64)
 	return err != nil || known > own

@@ -224,7 +224,9 @@ func TestGreeting(t *testing.T) {
 				remembered.proven[testService] = true
 			}
 			me, replaced := self()
-			d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) { c.Self, c.Memory = me, remembered })
+			d := dispatcher(t, serveDescriber(t, service, echo), func(c *testConfig) {
+				c.Self, c.Memory = me, remembered
+			})
 			awaitOpen(t, d)
 			p := d.participants[0]
 			state := d.scopes.open[0].Participants()[0]
@@ -389,7 +391,9 @@ func TestCloseCommand(t *testing.T) {
 			}
 		})
 	}
-	plain := dispatcher(t, serve(t, anyPort, echo).addr, func(c *testConfig) { c.Participants[0].Answers = AnswersPlain })
+	plain := dispatcher(t, serve(t, anyPort, echo).addr, func(c *testConfig) {
+		c.Participants[0].Answers = AnswersPlain
+	})
 	if got := plain.CloseCommand(t.Context(), attempt()); got.Verdict != engine.NotKept {
 		t.Errorf("a plain participant: got %+v", got)
 	}

@@ -10,8 +10,8 @@ import (
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 )
 
-// introduction is what a participant has said about itself. Commands wait until it was asked for the first time, on behalf
-// of every scope, so that a store that was replaced finds that out before it sends one.
+// introduction is what a participant has said about itself. Commands wait until it was asked for the first time, on
+// behalf of every scope, so that a store that was replaced finds that out before it sends one.
 type introduction struct {
 	participant *participant
 	logger      *slog.Logger

@@ -37,8 +37,8 @@ type Config struct {
 	Writable func(cause error)
 
 	// Valid returns whether this process may drive the store's sagas, if another one may take them over. It is asked
-	// before each command is sent, so it must be quick. Once it has returned false, it must always return false. Default:
-	// no other process may.
+	// before each command is sent, so it must be quick. Once it has returned false, it must always return false.
+	// Default: no other process may.
 	Valid func() bool
 
 	// Fenced is called when the store has refused a commit since another process owns the sagas. It must not block, and
@@ -174,10 +174,13 @@ func New(ctx context.Context, config Config) (*Engine, error) {
 		replies: replies,
 		waker:   e.waker, logger: config.Logger,
 	}
-	e.gate = &gate{store: config.Store, valid: config.Valid, work: e.work, logger: config.Logger, changed: func(condition error) {
-		config.Changed(condition)
-		e.notifier.feeds.conditionChanged()
-	}}
+	e.gate = &gate{
+		store: config.Store, valid: config.Valid, work: e.work, logger: config.Logger,
+		changed: func(condition error) {
+			config.Changed(condition)
+			e.notifier.feeds.conditionChanged()
+		},
+	}
 	e.lost = &lostSagas{store: config.Store, catalog: config.Catalog}
 	e.horizons = &horizons{store: config.Store, now: config.now, logger: config.Logger}
 	sender := &sender{config: e.config, work: e.work, gate: e.gate, loader: e.loader}

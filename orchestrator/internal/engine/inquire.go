@@ -37,7 +37,8 @@ func (q *inquiry) attempt() *Attempt {
 	effect := machine.Effect{Step: q.step, Direction: Action}
 	return &Attempt{
 		Saga: wire.SagaName(q.saga.ID), Step: q.step.Path(), Direction: Action, Number: int(q.step.Attempts),
-		Scope: q.engine.config.Scope, Epoch: q.engine.config.Store.Epoch(), Call: q.engine.driver.sender.callConfig(effect),
+		Scope: q.engine.config.Scope, Epoch: q.engine.config.Store.Epoch(),
+		Call:        q.engine.driver.sender.callConfig(effect),
 		Participant: q.step.Scheduled.GetParticipant(), Kind: q.step.Scheduled.GetKind(),
 		Request: requestOf(effect), Digest: digestOf(q.step), SagaStart: q.saga.CreateTime,
 		Trace: q.saga.Started.GetTrace(),

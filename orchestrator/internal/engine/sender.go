@@ -186,8 +186,8 @@ func (s *sender) attempt(d *delivery, slot *admission.Slot) (machine.CommandEnde
 	d.sending = true
 	attempt := &Attempt{
 		Saga: d.inst.name, Step: d.key.step, Direction: d.key.direction, Number: d.attempts,
-		Scope: s.config.Scope, Epoch: s.config.Store.Epoch(), Slot: slot, Call: d.call, Request: d.request, Trace: d.trace,
-		Kind: d.kind, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
+		Scope: s.config.Scope, Epoch: s.config.Store.Epoch(), Slot: slot, Call: d.call, Request: d.request,
+		Trace: d.trace, Kind: d.kind, Participant: d.participant, Digest: d.digest, SagaStart: d.sagaStart,
 	}
 	d.inst.mu.Unlock()
 

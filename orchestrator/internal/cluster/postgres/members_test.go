@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -51,7 +50,7 @@ func (m *members) start(d *database) *instance {
 		Address:   "127.0.0.1:0",
 		Acquired:  m.acquire,
 		Lost:      m.lose,
-		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:    slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		m.t.Fatal(err)

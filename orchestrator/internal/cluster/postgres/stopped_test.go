@@ -26,9 +26,10 @@ const childKey = "TREATY_CLUSTER_CHILD"
 
 // order says what a child does.
 type order struct {
-	URL     string
-	Shard   cluster.ShardEpoch
-	Partial bool // The child sends the beginning of the commit, and not its end.
+	URL     string `json:"url"`
+	Shard   int    `json:"shard"`
+	Epoch   uint64 `json:"epoch"`
+	Partial bool   `json:"partial"` // The child sends the beginning of the commit, and not its end.
 }
 
 func TestMain(m *testing.M) {
@@ -75,7 +76,7 @@ func commitSlowly(ctx context.Context, o order) error {
 		}
 		return pipeline.Close()
 	}
-	c, err := newCommit(ctx, connection, "a", 0, o.Shard)
+	c, err := newCommit(ctx, connection, "a", 0, cluster.ShardEpoch{Shard: o.Shard, Epoch: o.Epoch})
 	if err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func TestOpenCommit(t *testing.T) {
 			d, claims := newOwner(t, postgrestest.Database(t))
 			text, err := json.Marshal(order{
 				URL:   d.url + "&idle_in_transaction_session_timeout=0",
-				Shard: claims[0].ShardEpoch, Partial: partial,
+				Shard: claims[0].Shard, Epoch: claims[0].Epoch, Partial: partial,
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -17,8 +17,8 @@ import (
 )
 
 // BenchmarkAppendSagas writes sagas of three steps, with 256 of them in flight: four turns and two rows each, and in
-// one variant an event with each turn. Eight callers have 32 sagas each, as shards do. The database is that of TREATY_BENCH_POSTGRES if it is set, such as one
-// that flushes to the disk.
+// one variant an event with each turn. Eight callers have 32 sagas each, as shards do. The database is that of
+// TREATY_BENCH_POSTGRES if it is set, such as one that flushes to the disk.
 func BenchmarkAppendSagas(b *testing.B) {
 	for name, publish := range map[string]bool{"plain": false, "events": true} {
 		b.Run(name, func(b *testing.B) { benchAppend(b, publish) })

@@ -123,7 +123,7 @@ func (c *committer) choose() (taken []*appending) {
 	var blocked map[string]bool // the sagas of the Appends that were left
 	entries, bytes, rest := 0, 0, c.waiting[:0]
 	for _, a := range c.waiting {
-		fits := len(taken) == 0 && !(a.eventful && c.events) || len(taken) > 0 && a.eventful == taken[0].eventful &&
+		fits := len(taken) == 0 && (!a.eventful || !c.events) || len(taken) > 0 && a.eventful == taken[0].eventful &&
 			a.shard.owned.Member == taken[0].shard.owned.Member &&
 			entries+len(a.group) <= maxEntries && bytes+a.bytes <= maxGroupBytes
 		if fits && !a.touches(c.busy) && !a.touches(blocked) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -67,12 +68,9 @@ func nameOf(config *pgx.ConnConfig) string {
 	var hosts []string
 	add := func(host string, port uint16) {
 		address := net.JoinHostPort(host, strconv.Itoa(int(port)))
-		for _, known := range hosts {
-			if known == address {
-				return
-			}
+		if !slices.Contains(hosts, address) {
+			hosts = append(hosts, address)
 		}
-		hosts = append(hosts, address)
 	}
 	add(config.Host, config.Port)
 	for _, fallback := range config.Fallbacks {

@@ -71,7 +71,7 @@ func TestConnectRefusals(t *testing.T) {
 		says      string
 	}{
 		{name: "not a URL", url: "postgres://acme:" + secret + "@host:port/db", says: "valid URL"},
-		{name: "a bad port", url: "postgres://acme:" + secret + "@host:99999/db", says: "for the host host"},
+		{name: "a bad port", url: "postgres://acme:" + secret + "@host:99999/db", says: "for the host"},
 		{name: "a bad parameter", url: "postgres://acme:" + secret + "@host/db?sslmode=" + secret, says: "parameters"},
 		{name: "a bad escape", url: "postgres://acme:" + secret + "%zz@host/db", says: "valid URL"},
 		{

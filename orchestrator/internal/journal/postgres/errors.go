@@ -12,8 +12,7 @@ import (
 
 // codeOf returns the SQLSTATE code of a server's error, or an empty text.
 func codeOf(err error) string {
-	var of *pgconn.PgError
-	if errors.As(err, &of) {
+	if of, is := errors.AsType[*pgconn.PgError](err); is {
 		return of.Code
 	}
 	return ""

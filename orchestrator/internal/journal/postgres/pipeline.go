@@ -154,8 +154,7 @@ func (p *pipeline) fail(line *pgconn.Pipeline, stmt *statement, err error) error
 			if next == nil {
 				return &statementError{stmt, err}
 			}
-			var again *pgconn.PgError
-			if !errors.As(next, &again) {
+			if _, is := errors.AsType[*pgconn.PgError](next); !is {
 				return fmt.Errorf("%s: %w: %w", stmt.name, err, next)
 			}
 		}
