@@ -46,8 +46,8 @@ func (o *Orchestrator) Restore(ctx context.Context, params RestoreParams) (since
 		if !slices.ContainsFunc(o.settings.participants, func(p participant) bool { return p.service == service }) {
 			return since, fmt.Errorf("restoring the store %s: no participant is configured for the trusted service "+
 				"%s: "+
-				"correct its name, or restore with the settings with which the orchestrator serves", o.settings.store,
-				service)
+				"correct its name, or restore with the settings with which the orchestrator serves",
+				stores.Display(o.settings.store), service)
 		}
 	}
 	restored, err := stores.Restore(ctx, o.settings.store, journal.RestoreParams{

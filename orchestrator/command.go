@@ -111,7 +111,7 @@ func (p program) command() *cobra.Command {
 			return p.verify(cmd, &f)
 		},
 	})
-	root.AddCommand(p.backupCommand(&f), p.restoreCommand(&f), p.keysCommand(&f))
+	root.AddCommand(p.backupCommand(&f), p.restoreCommand(&f), p.importCommand(&f), p.keysCommand(&f))
 	return root
 }
 
@@ -138,7 +138,7 @@ func (p program) backupCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(p.stdout, "backup of %s as of %s in %s\n", f.store, taken.Format(time.RFC3339), to)
+			_, _ = fmt.Fprintf(p.stdout, "backup of %s as of %s in %s\n", stores.Display(f.store), taken.Format(time.RFC3339), to)
 			return nil
 		},
 	}
@@ -148,7 +148,7 @@ func (p program) backupCommand(f *flags) *cobra.Command {
 
 // copied says how far a backup is.
 func copied(store, to string) string {
-	doing := fmt.Sprintf("backing %s up to %s", store, to)
+	doing := fmt.Sprintf("backing %s up to %s", stores.Display(store), to)
 	if written, whole := stores.BackupProgress(store, to); written > 0 {
 		doing += fmt.Sprintf(", %s of about %s", progress.Bytes(written), progress.Bytes(whole))
 	}
@@ -179,13 +179,13 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			line := p.line(func() string { return "restoring " + f.store })
+			line := p.line(func() string { return "restoring " + stores.Display(f.store) })
 			from, err := o.Restore(cmd.Context(), params)
 			line.Stop()
 			if err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(p.stdout, "%s can be served; it may lack what happened since %s\n", f.store,
+			_, _ = fmt.Fprintf(p.stdout, "%s can be served; it may lack what happened since %s\n", stores.Display(f.store),
 				from.Format(time.RFC3339))
 			return nil
 		},
@@ -271,7 +271,7 @@ func (p program) verify(cmd *cobra.Command, f *flags) error {
 	p.register(o)
 	var count atomic.Int64
 	line := p.line(func() string {
-		return fmt.Sprintf("verifying %s, %s so far", f.store, counted(int(count.Load())))
+		return fmt.Sprintf("verifying %s, %s so far", stores.Display(f.store), counted(int(count.Load())))
 	})
 	findings, verified, err := o.verify(cmd.Context(), func() { count.Add(1) })
 	line.Stop()

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net"
 	"slices"
@@ -35,13 +34,7 @@ type database interface {
 func (r *running) open(ctx context.Context) (err error) {
 	opening := journal.Opening{Name: r.o.settings.name}
 	if stores.Shared(r.o.settings.store) {
-		if r.o.settings.storeKeys != "" {
-			return errors.New("--store-keys: payloads can't be sealed in PostgreSQL yet: leave it out")
-		}
-		if r.shared, err = postgres.Connect(ctx, r.o.settings.store, opening); err == nil {
-			r.store = r.shared
-		}
-		return err
+		return r.openShared(ctx, opening)
 	}
 	store, err := stores.Open(ctx, r.o.settings.store, opening)
 	if err != nil {
@@ -52,6 +45,40 @@ func (r *running) open(ctx context.Context) (err error) {
 		r.store, r.own = store, store
 	}
 	return err
+}
+
+// openShared opens a store that other processes share.
+func (r *running) openShared(ctx context.Context, opening journal.Opening) (err error) {
+	if r.shared, err = postgres.Connect(ctx, r.o.settings.store, opening); err != nil {
+		return err
+	}
+	r.store = r.shared
+	if r.keys, err = r.o.keys(); err != nil {
+		return err
+	}
+	reader, err := stores.SealReader(ctx, r.shared, r.keys)
+	if r.keys != nil && err == nil {
+		r.store = sealedDatabase{Reader: reader, plainDatabase: r.shared}
+	}
+	return err
+}
+
+// sealedDatabase is a shared store whose payloads are sealed.
+type sealedDatabase struct {
+	stores.Reader
+	plainDatabase
+}
+
+// plainDatabase is the part of a database in which nothing is sealed, apart from what stores.Reader has.
+type plainDatabase interface {
+	Hear(ctx context.Context, told journal.HeardScope) (before journal.HeardScope, err error)
+	Consumer(ctx context.Context, given journal.Consumer) (journal.Consumer, error)
+	Acknowledge(ctx context.Context, name string, position uint64, principal string) error
+	PutParticipant(ctx context.Context, participant journal.Participant) error
+	NoteTraced(ctx context.Context, until time.Time) error
+	Gone() <-chan struct{}
+	Failed() <-chan struct{}
+	Size() journal.Size
 }
 
 // drive prepares to drive sagas, and returns what the API calls.

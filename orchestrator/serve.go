@@ -20,6 +20,8 @@ import (
 	"github.com/treatyhq/treaty/orchestrator/internal/dispatch"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/postgres"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sealed"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/stores"
 	"github.com/treatyhq/treaty/orchestrator/internal/machine"
 	"github.com/treatyhq/treaty/orchestrator/internal/server"
 	"github.com/treatyhq/treaty/orchestrator/internal/telemetry"
@@ -74,7 +76,7 @@ func (o *Orchestrator) Serve(ctx context.Context, listener net.Listener) (err er
 		return err
 	}
 	opened := progress.Watch(func(elapsed time.Duration) {
-		o.logger.Info("opening the store", "store", o.settings.store, "elapsed", elapsed)
+		o.logger.Info("opening the store", "store", stores.Display(o.settings.store), "elapsed", elapsed)
 	})
 	err = r.open(ctx)
 	opened()
@@ -250,6 +252,7 @@ type running struct {
 	store      database
 	own        journal.Store      // the store, if no other process shares it; else nil
 	shared     *postgres.Database // the store, if others share it; else nil
+	keys       *sealed.Keys       // of a shared store; nil if it isn't sealed
 	dispatcher *dispatch.Dispatcher
 	only       *driven // all sagas of a store that isn't shared; nil before it was made
 	share      *share  // what is driven of a shared one; nil before it was made

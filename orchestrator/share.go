@@ -9,7 +9,9 @@ import (
 
 	"github.com/treatyhq/treaty/orchestrator/internal/cluster"
 	clusterdb "github.com/treatyhq/treaty/orchestrator/internal/cluster/postgres"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/postgres"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sealed"
 	"github.com/treatyhq/treaty/orchestrator/internal/shards"
 )
 
@@ -80,9 +82,13 @@ func (s *share) join(parent context.Context) error {
 
 // acquired implements cluster.Config.Acquired.
 func (s *share) acquired(ctx context.Context, held *cluster.Holding) error {
-	store, err := s.r.shared.Shard(ctx, postgres.Owned{Shard: held.Shard, Epoch: held.Epoch, Member: held.Member})
+	shard, err := s.r.shared.Shard(ctx, postgres.Owned{Shard: held.Shard, Epoch: held.Epoch, Member: held.Member})
 	if err != nil {
 		return err
+	}
+	var store journal.Store = shard
+	if s.r.keys != nil {
+		store = sealed.New(shard, s.r.keys)
 	}
 	d, err := s.r.newDriven(ctx, store, driving{
 		shard: strconv.Itoa(held.Shard), valid: held.Valid, fenced: held.Fenced, purges: held.Shard == purgingShard,

@@ -2,6 +2,7 @@ package orchestrator_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,20 +13,34 @@ import (
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
 	treatyv1 "github.com/treatyhq/treaty/gen/treaty/v1"
 	"github.com/treatyhq/treaty/internal/postgrestest"
+	"github.com/treatyhq/treaty/orchestrator"
+	"github.com/treatyhq/treaty/orchestrator/internal/journal/sealed"
 )
 
-// TestSharedStore runs two orchestrators on one database. Both start sagas, and when one stops, the other one ends what
-// it has begun.
+// TestSharedStore runs two orchestrators on one database, with payloads that are sealed and with plain ones. Both start
+// sagas, and when one stops, the other one ends what it has begun.
 func TestSharedStore(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { shareStore(t) })
+	t.Run("sealed", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "keys.json")
+		if _, err := sealed.CreateKeys(file); err != nil {
+			t.Fatal(err)
+		}
+		shareStore(t, orchestrator.WithStoreKeys(file))
+	})
+}
+
+func shareStore(t *testing.T, options ...orchestrator.Option) {
+	t.Helper()
 	const sagas = 20
 	p := newParticipants(t)
 	release := p.stall()
 	defer release()
 	a := unopened(t, p)
-	a.store = postgrestest.Database(t)
+	a.store, a.options = postgrestest.Database(t), options
 	a.open()
 	b := unopened(t, p)
-	b.store = a.store
+	b.store, b.options = a.store, options
 	b.open()
 	var names []string
 	for i := range sagas {
@@ -76,5 +91,49 @@ func TestSharedStore(t *testing.T) {
 			}
 			break
 		}
+	}
+}
+
+// TestImport moves a SQLite store with an open saga into PostgreSQL, where the saga ends. The old store isn't served any
+// more.
+func TestImport(t *testing.T) {
+	p := newParticipants(t)
+	release := p.stall()
+	w := unopened(t, p)
+	w.open()
+	request, err := anypb.New(move("1", "1 Main Street"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	created, err := w.sagas.CreateSaga(w.ctx(), &treatyv1.CreateSagaRequest{
+		Definition: "/" + strings.TrimPrefix(customerv1.CustomerSagas_ChangeAddress_FullMethodName, "/"),
+		Request:    request,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.held
+	w.stop()
+	release()
+	from := w.store
+	w.store = postgrestest.Database(t)
+	o, err := orchestrator.New(orchestrator.WithStore(w.store))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Import(t.Context(), from); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	got, err := w.sagas.WaitSaga(w.ctx(), &treatyv1.WaitSagaRequest{Name: created.GetName()})
+	if err != nil || got.GetState() != treatyv1.SagaState_SAGA_STATE_SUCCEEDED {
+		t.Errorf("in PostgreSQL, the saga ends as %v, %v", got.GetState(), err)
+	}
+	w.stop()
+	w.store = from
+	w.open()
+	_, err = w.acme.ChangeAddress(w.ctx(), move("2", "1 Main Street"))
+	if reason, _ := info(err); reason != treatyv1.ErrorReason_ERROR_REASON_STORE_REPLACED {
+		t.Errorf("the old store starts a saga: %v", err)
 	}
 }

@@ -17,9 +17,9 @@ var schemes = []scheme{
 	{"", `a SQLite file ("treaty.db")`, store(sqlite.Open), reader(sqlite.OpenReadOnly), sqlite.Backup,
 		sqlite.BackupProgress, sqlite.Restore},
 	{"postgres", `a PostgreSQL database ("postgres://host/database")`, notAlone, reader(postgres.OpenReadOnly),
-		noBackup, noProgress, noRestore},
+		noBackup, noProgress, postgres.Restore},
 	{"postgresql", `a PostgreSQL database ("postgresql://host/database")`, notAlone, reader(postgres.OpenReadOnly),
-		noBackup, noProgress, noRestore},
+		noBackup, noProgress, postgres.Restore},
 }
 
 func notAlone(context.Context, string, journal.Opening) (Store, error) {
@@ -31,10 +31,6 @@ func noBackup(context.Context, string, string) (time.Time, error) {
 }
 
 func noProgress(string, string) (written, whole int64) { return 0, 0 }
-
-func noRestore(context.Context, string, journal.RestoreParams) (journal.Restored, error) {
-	return journal.Restored{}, errors.New("a PostgreSQL database can't be marked as restored yet")
-}
 
 // scheme is a kind of store.
 type scheme struct {

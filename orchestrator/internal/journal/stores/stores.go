@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	neturl "net/url"
 	"strings"
 	"time"
 
@@ -80,6 +81,22 @@ func Check(url string) error {
 func Shared(url string) bool {
 	scheme, err := find(url)
 	return err == nil && strings.HasPrefix(scheme.name, "postgres")
+}
+
+// Display returns how a store is named to people: its URL, without a password and parameters.
+func Display(url string) string {
+	if !Shared(url) {
+		return url
+	}
+	parsed, err := neturl.Parse(url)
+	if err != nil {
+		return "the PostgreSQL database"
+	}
+	shown := neturl.URL{Scheme: parsed.Scheme, Host: parsed.Host, Path: parsed.Path}
+	if name := parsed.User.Username(); name != "" {
+		shown.User = neturl.User(name)
+	}
+	return shown.String()
 }
 
 // Backup copies the store that a URL names to a new file, while it may be open. It returns the time of the backup. The

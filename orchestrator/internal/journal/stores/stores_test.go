@@ -18,6 +18,7 @@ func TestCheck(t *testing.T) {
 		`C:\acme\treaty.db`:                  "",
 		"":                                   "the store has no name",
 		"://localhost/treaty":                `nothing before "://"`,
+		"postgres://acme:secret@host/db":     "",
 		"mysql://acme:secret@localhost/acme": `stores of the kind "mysql" are not supported`,
 	}
 	for url, want := range tests {
@@ -75,5 +76,18 @@ func TestOpenFile(t *testing.T) {
 	}
 	if err := errors.Join(reader.Close(), store.Close(), store.Close()); err != nil {
 		t.Errorf("Close: %v", err)
+	}
+}
+
+func TestDisplay(t *testing.T) {
+	for url, want := range map[string]string{
+		"treaty.db": "treaty.db",
+		"postgres://acme:secret@host:5432/db?password=secret": "postgres://acme@host:5432/db",
+		"postgresql://host/db":                                "postgresql://host/db",
+		"postgres://acme:secret@ho st/db":                     "the PostgreSQL database",
+	} {
+		if got := stores.Display(url); got != want {
+			t.Errorf("Display(%q) = %q, want %q", url, got, want)
+		}
 	}
 }
