@@ -72,7 +72,8 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.listen, "listen", DefaultListen,
 		"address of the API, `HOST:PORT` or unix:PATH; port 0 is a free port")
 	set.StringVar(&f.store, "store", DefaultStore,
-		"`URL` of the store that keeps the sagas: the path of a SQLite file, which is created, or postgres://HOST/DATABASE")
+		"`URL` of the store that keeps the sagas: the path of a SQLite file, which is created, or "+
+			"postgres://HOST/DATABASE")
 	set.StringVar(&f.storeKeys, "store-keys", "",
 		"seal payloads in the store with the keys in this `FILE`, which the command keys writes; a store that has "+
 			"once had keys needs them for good")

@@ -81,7 +81,7 @@ func (s source) find(ctx context.Context, major int) (Programs, error) {
 	if npmErr == nil {
 		return found, nil
 	}
-	aptErr := s.install(ctx, wanted)
+	aptErr := s.install(ctx, fmt.Sprintf("postgresql-%d", wanted))
 	if aptErr == nil {
 		if found, ok := s.installed(ctx, major); ok {
 			return found, nil
@@ -131,15 +131,31 @@ func majorOf(ctx context.Context, dir string) (int, error) {
 	return strconv.Atoi(string(match[1]))
 }
 
-// install installs Debian's package, which needs root.
-func (s source) install(ctx context.Context, major int) error {
+// PgBouncer returns the path of PgBouncer. If it isn't installed, PgBouncer installs Debian's package, which needs root.
+// The error says what to install.
+func PgBouncer(ctx context.Context) (string, error) {
+	const debian = "/usr/sbin/pgbouncer"
+	if path, err := exec.LookPath("pgbouncer"); err == nil {
+		return path, nil
+	}
+	if _, err := os.Stat(debian); err == nil {
+		return debian, nil
+	}
+	if err := machine().install(ctx, "pgbouncer"); err != nil {
+		return "", fmt.Errorf("found no PgBouncer; install Debian's package pgbouncer, or put the program on the PATH: %w",
+			err)
+	}
+	return debian, nil
+}
+
+// install installs a package of Debian, which needs root.
+func (s source) install(ctx context.Context, name string) error {
 	if !s.root {
 		return errors.New("apt-get isn't tried without root")
 	}
 	if runtime.GOOS != "linux" {
 		return errors.New("apt-get is tried on Linux only")
 	}
-	name := fmt.Sprintf("postgresql-%d", major)
 	for _, arguments := range [][]string{
 		{"update", "-qq"},
 		{"install", "-qq", "-y", "--no-install-recommends", name},

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	servers "github.com/treatyhq/treaty/internal/postgres"
 	"github.com/treatyhq/treaty/internal/postgrestest"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal"
 	"github.com/treatyhq/treaty/orchestrator/internal/journal/journaltest"
@@ -53,9 +54,9 @@ func TestPgBouncer(t *testing.T) {
 // through it.
 func startPgBouncer(t *testing.T, database string) func(database, mode string) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
+	program, err := servers.PgBouncer(t.Context())
 	if err != nil {
-		t.Skip("PgBouncer isn't installed: install Debian's package pgbouncer to test with it")
+		t.Fatal(err)
 	}
 	server, err := url.Parse(database)
 	if err != nil {
