@@ -142,8 +142,8 @@ func PgBouncer(ctx context.Context) (string, error) {
 		return debian, nil
 	}
 	if err := machine().install(ctx, "pgbouncer"); err != nil {
-		return "", fmt.Errorf("found no PgBouncer; install Debian's package pgbouncer, or put the program on the PATH: %w",
-			err)
+		return "", fmt.Errorf("found no PgBouncer; install Debian's package pgbouncer, or put the program on the "+
+			"PATH: %w", err)
 	}
 	return debian, nil
 }
