@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,15 +11,20 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/treatyhq/treaty/internal/postgres"
 )
 
 // measurement is what all sides of a measurement share.
 type measurement struct {
 	*children
 
-	dir   string     // of the databases
-	spans *collector // nil unless a side is traced
-	env   []string   // of processes that are traced
+	dir       string     // of the databases
+	spans     *collector // nil unless a side is traced
+	env       []string   // of processes that are traced
+	databases []*postgres.Server
 }
 
 // newMeasurement starts a measurement without sides. It must be ended.
@@ -40,6 +46,9 @@ func newMeasurement(ctx context.Context, o options) (*measurement, error) {
 // end ends all processes of the measurement and removes its databases.
 func (m *measurement) end() {
 	m.children.end()
+	for _, database := range m.databases {
+		_ = database.Close() // its folder goes away with this process at the latest
+	}
 	if m.spans != nil {
 		m.spans.stop()
 	}
@@ -51,7 +60,8 @@ type side struct {
 	name        string
 	server      *process
 	participant *process
-	store       string     // the file of Treaty's store
+	store       string // the file of Treaty's store, or the URL of its database
+	database    *postgres.Server
 	secure      secureDir  // empty: plaintext
 	rounds      []measured // so far
 }
@@ -98,6 +108,13 @@ func (m *measurement) startTreatyOn(s *side, o options) (*side, error) {
 	}
 	if s.store == "" {
 		s.store = filepath.Join(dir, "treaty.db")
+		if o.Store == postgresStore {
+			if s.database, err = postgres.Start(m.ctx, postgres.Config{}); err != nil {
+				return nil, err
+			}
+			m.databases = append(m.databases, s.database)
+			s.store = s.database.DSN("postgres")
+		}
 	}
 	args := append([]string{"participant", "--library"}, s.secure.args()...)
 	if o.Inbox {
@@ -245,8 +262,24 @@ func (s *side) bytes(sagas int) (float64, error) {
 	if err := s.server.stop(); err != nil {
 		return 0, err
 	}
+	if s.database != nil {
+		size, err := databaseSize(s.store)
+		return float64(size) / float64(sagas), err
+	}
 	size, err := sizeOf(s.store + "*")
 	return float64(size) / float64(sagas), err
+}
+
+// databaseSize returns the size of a PostgreSQL database, with what it has when it is empty.
+func databaseSize(url string) (size int64, err error) {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, fmt.Errorf("sizing the database: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	err = conn.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&size)
+	return size, err
 }
 
 func sizeOf(pattern string) (int64, error) {

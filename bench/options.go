@@ -18,6 +18,7 @@ type options struct {
 	Round     time.Duration `json:"-"`
 	WarmUp    time.Duration `json:"-"`
 	Tracing   bool          `json:"tracing"`
+	Store     string        `json:"store,omitempty"`
 	Inbox     bool          `json:"inbox"` // set by validate
 	NoInbox   bool          `json:"-"`
 	Unary     bool          `json:"unary"`
@@ -36,6 +37,12 @@ type options struct {
 	JSON      bool          `json:"-"`
 }
 
+// The stores that Treaty is measured with.
+const (
+	sqliteStore   = "sqlite"
+	postgresStore = "postgres"
+)
+
 // register adds a flag for each option.
 func (o *options) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.Steps, "steps", 3, "steps in each saga")
@@ -47,6 +54,8 @@ func (o *options) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.WarmUp, "warm-up", time.Second, "how long each round runs before it is measured")
 	flags.BoolVar(&o.Tracing, "tracing", false, "trace every saga, and every call of the floor, exporting to a "+
 		"collector that throws the spans away")
+	flags.StringVar(&o.Store, "store", sqliteStore, "Treaty's store: sqlite, or postgres, which starts a server of "+
+		"its own that flushes to the disk; its processor time isn't measured")
 	flags.BoolVar(&o.NoInbox, "no-inbox", false, "give Treaty's participant no inbox; "+
 		"with it, each command is a part of a durable transaction")
 	flags.BoolVar(&o.Unary, "unary", false, "send each command in a call of its own, not on the stream of commands")
@@ -94,6 +103,12 @@ func (o *options) validate() error {
 	}
 	if o.Capacity <= 0 {
 		return fmt.Errorf("--capacity is %v; it must be positive", o.Capacity)
+	}
+	if o.Store != sqliteStore && o.Store != postgresStore {
+		return fmt.Errorf("--store is %q; it must be %s or %s", o.Store, sqliteStore, postgresStore)
+	}
+	if o.Store == postgresStore && o.Fill > 0 {
+		return errors.New("--fill measures a SQLite store")
 	}
 	if o.Outage && o.Overload == 0 {
 		return errors.New("--outage needs --overload")
