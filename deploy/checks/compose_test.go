@@ -18,12 +18,9 @@ import (
 	"google.golang.org/grpc"
 
 	customerv1 "github.com/treatyhq/treaty/gen/acme/customer/v1"
+	"github.com/treatyhq/treaty/internal/postgrestest"
 	"github.com/treatyhq/treaty/internal/testkit"
 )
-
-// sharedStore says whether orchestrators can share a store. As long as they can't, the test starts the first one only,
-// with a store of its own.
-const sharedStore = false
 
 // readCompose reads compose.yaml as Docker Compose does, which checks it against its schema.
 func readCompose(t *testing.T, file string) (*types.Project, error) {
@@ -109,12 +106,13 @@ func TestComposeStarts(t *testing.T) {
 	}
 	binaries := build(t, slices.Sorted(maps.Keys(programs))...)
 
+	network.store = postgrestest.Database(t)
 	traces := collect(t, network.at(t, "jaeger", "4317"))
 	running := make(map[string]*process)
 	for _, name := range network.project.ServiceNames() {
 		service := network.project.Services[name]
 		// PostgreSQL and Jaeger are programs of others.
-		if service.Build == nil || !sharedStore && name == "orchestrator-2" {
+		if service.Build == nil {
 			continue
 		}
 		running[name] = start(t, network.launch(t, name, filepath.Join(binaries, programOf(service.Image))))
@@ -215,6 +213,8 @@ type network struct {
 	reference *regexp.Regexp
 	addresses map[string]string // by service and port
 	listening map[string]bool   // by service and port
+
+	store string // the URL of a database that takes the place of compose's
 }
 
 func newNetwork(t *testing.T, project *types.Project) *network {
@@ -294,8 +294,9 @@ func (n *network) launch(t *testing.T, name, program string) launch {
 	}
 	for _, variable := range slices.Sorted(maps.Keys(service.Environment)) {
 		value := *service.Environment[variable]
-		if variable == "TREATY_STORE" && !sharedStore {
-			value = "treaty.db"
+		if variable == "TREATY_STORE" {
+			l.env = append(l.env, variable+"="+n.store)
+			continue
 		}
 		l.env = append(l.env, variable+"="+n.here(t, name, value))
 	}
