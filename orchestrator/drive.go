@@ -139,7 +139,6 @@ func (r *running) children() *childsaga.Children {
 // newDriven makes the engine of a shard. Stop it at the end.
 func (r *running) newDriven(ctx context.Context, store journal.Store, how driving) (*driven, error) {
 	d := &driven{running: r, set: make(chan struct{}), valid: how.valid}
-	defer close(d.set)
 	self := d.self(store, how.shard)
 	d.name, d.scope = self.Scope, r.dispatcher.Open(self)
 	children := r.children()
@@ -157,7 +156,9 @@ func (r *running) newDriven(ctx context.Context, store journal.Store, how drivin
 		config.IDRetention = settings.sagaIDs
 	}
 	var err error
-	if d.engine, err = engine.New(ctx, config); err != nil {
+	d.engine, err = engine.New(ctx, config)
+	close(d.set) // first: those who ask participants wait for it, and Close for them
+	if err != nil {
 		d.scope.Close()
 		return nil, err
 	}
