@@ -173,6 +173,7 @@ var differing = []struct {
 }{
 	{regexp.MustCompile(`(?m)^\S*bash: line \d+: .*Killed.*\n`), ""},
 	{regexp.MustCompile(`(?m)^treaty +\| building .*\n`), ""},
+	{regexp.MustCompile(`(?m)^orders +\| .*msg="participant is (down|there).*\n`), ""},
 	{regexp.MustCompile(`(?m)^waiting for sagas/\S+, which is RUNNING: \S+\n`), ""},
 	{regexp.MustCompile(`(?m)^sagas/\S+ waits: the participant of .* is down.*\n`), ""},
 	{regexp.MustCompile(`\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(\.\d+Z)?`), "TIME"},
