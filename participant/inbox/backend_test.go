@@ -94,6 +94,7 @@ func openPostgres(t *testing.T, place string, options inbox.Options) *service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(50) // as a service does whose server has a limit
 	if _, err := db.ExecContext(t.Context(), postgresEffects); err != nil {
 		t.Fatal(err)
 	}
