@@ -138,7 +138,8 @@ func (p program) backupCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(p.stdout, "backup of %s as of %s in %s\n", stores.Display(f.store), taken.Format(time.RFC3339), to)
+			_, _ = fmt.Fprintf(p.stdout, "backup of %s as of %s in %s\n", stores.Display(f.store),
+				taken.Format(time.RFC3339), to)
 			return nil
 		},
 	}
@@ -185,8 +186,8 @@ func (p program) restoreCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(p.stdout, "%s can be served; it may lack what happened since %s\n", stores.Display(f.store),
-				from.Format(time.RFC3339))
+			_, _ = fmt.Fprintf(p.stdout, "%s can be served; it may lack what happened since %s\n",
+				stores.Display(f.store), from.Format(time.RFC3339))
 			return nil
 		},
 	}

@@ -94,8 +94,8 @@ func shareStore(t *testing.T, options ...orchestrator.Option) {
 	}
 }
 
-// TestImport moves a SQLite store with an open saga into PostgreSQL, where the saga ends. The old store isn't served any
-// more.
+// TestImport moves a SQLite store with an open saga into PostgreSQL, where the saga ends. The old store isn't served
+// any more.
 func TestImport(t *testing.T) {
 	p := newParticipants(t)
 	release := p.stall()

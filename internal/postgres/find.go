@@ -131,8 +131,8 @@ func majorOf(ctx context.Context, dir string) (int, error) {
 	return strconv.Atoi(string(match[1]))
 }
 
-// PgBouncer returns the path of PgBouncer. If it isn't installed, PgBouncer installs Debian's package, which needs root.
-// The error says what to install.
+// PgBouncer returns the path of PgBouncer. If it isn't installed, PgBouncer installs Debian's package, which needs
+// root. The error says what to install.
 func PgBouncer(ctx context.Context) (string, error) {
 	const debian = "/usr/sbin/pgbouncer"
 	if path, err := exec.LookPath("pgbouncer"); err == nil {
