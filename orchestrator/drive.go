@@ -153,7 +153,9 @@ func (r *running) newDriven(ctx context.Context, store journal.Store, how drivin
 	if how.purges {
 		config.Retention, config.ChildRetention = r.o.retention(r.code), settings.childRetention
 		config.EventRetention, config.EventIDRetention = settings.eventRetention, settings.eventIDs
-		config.IDRetention = settings.sagaIDs
+		if r.shared == nil {
+			config.IDRetention = settings.sagaIDs // else it isn't known which horizon is of which shard
+		}
 	}
 	var err error
 	d.engine, err = engine.New(ctx, config)
