@@ -183,8 +183,9 @@ type IdentityWriter interface {
 	// be repeated.
 	EndRestore(ctx context.Context) error
 
-	// PutParticipant stores what to remember about a participant's service, instead of what was stored before. It
-	// returns ErrInvalid if the service is empty. The call may be repeated.
+	// PutParticipant stores what to remember about a participant's service, beside what was stored before: one that was
+	// proven stays proven, and the latest horizon stays. It returns ErrInvalid if the service is empty. The call may be
+	// repeated.
 	PutParticipant(ctx context.Context, participant Participant) error
 
 	// NoteRemoteChildren stores durably since when other orchestrators have started sagas that they may compensate. The

@@ -89,6 +89,8 @@ func participants(f *fixture) {
 	put(journal.Participant{Service: "b.B", Proven: true})
 	put(journal.Participant{Service: "a.A"})
 	put(journal.Participant{Service: "a.A", Proven: true, Horizon: horizon})
+	put(journal.Participant{Service: "a.A", Horizon: horizon.Add(-time.Hour)}) // by a process that knows less
+	put(journal.Participant{Service: "b.B"})
 	want := []journal.Participant{{Service: "a.A", Proven: true, Horizon: horizon}, {Service: "b.B", Proven: true}}
 	for range 2 {
 		if got, err := f.Participants(f.Context()); err != nil || !reflect.DeepEqual(got, want) {

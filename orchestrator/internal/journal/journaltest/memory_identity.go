@@ -95,6 +95,11 @@ func (m *Memory) PutParticipant(ctx context.Context, participant journal.Partici
 			return journal.ErrInvalid
 		}
 		participant.Horizon = micro(participant.Horizon)
+		known := c.participants[participant.Service]
+		participant.Proven = participant.Proven || known.Proven
+		if known.Horizon.After(participant.Horizon) {
+			participant.Horizon = known.Horizon
+		}
 		c.participants[participant.Service] = participant
 		return nil
 	})

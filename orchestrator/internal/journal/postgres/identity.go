@@ -219,7 +219,8 @@ func (d *Database) PutParticipant(ctx context.Context, participant journal.Parti
 	}
 	return d.write(ctx, "store a participant", func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO participants (service, proven, horizon) VALUES ($1, $2, $3)
-			ON CONFLICT (service) DO UPDATE SET proven = excluded.proven, horizon = excluded.horizon`,
+			ON CONFLICT (service) DO UPDATE SET proven = participants.proven OR excluded.proven,
+				horizon = greatest(participants.horizon, excluded.horizon)`,
 			encoded(participant.Service), participant.Proven, microOrNil(participant.Horizon))
 		return err
 	})

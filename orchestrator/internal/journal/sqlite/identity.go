@@ -280,7 +280,8 @@ func (s *Store) PutParticipant(ctx context.Context, participant journal.Particip
 			proven = 1
 		}
 		return execute(w.conn, `INSERT INTO participants (service, proven, horizon) VALUES (?1, ?2, ?3)
-			ON CONFLICT (service) DO UPDATE SET proven = excluded.proven, horizon = excluded.horizon`,
+			ON CONFLICT (service) DO UPDATE SET proven = max(proven, excluded.proven),
+				horizon = nullif(max(coalesce(horizon, 0), coalesce(excluded.horizon, 0)), 0)`,
 			participant.Service, proven, participant.Horizon)
 	})
 }
