@@ -292,6 +292,10 @@ func (r *running) keepMark() {
 func (r *running) stop() error {
 	defer progress.Watch(func(elapsed time.Duration) { r.logger.Info("still stopping", "elapsed", elapsed) })()
 	var errs []error
+	var leaving sync.WaitGroup
+	if r.share != nil {
+		leaving.Go(r.share.leave) // at once, since others go on with the sagas; callers wait there
+	}
 	if r.serving != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		r.server.Drain(ctx)
@@ -302,9 +306,7 @@ func (r *running) stop() error {
 		r.only.stop(ctx)
 		cancel()
 	}
-	if r.share != nil {
-		r.share.leave()
-	}
+	leaving.Wait()
 	if r.serving != nil {
 		r.server.Close()
 		<-r.serving
